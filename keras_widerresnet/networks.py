@@ -1,0 +1,213 @@
+"""Record -> `keras.Model`: the one builder, and the public functions in the habit of `keras.applications`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import layers
+
+from keras_widerresnet import units
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.structures import MAX_HALVINGS, POOL_PADDINGS, STRUCTURES, Structure, Unit, find_structure, stage_filters
+from keras_widerresnet.weights import load_weights
+
+POOLINGS = (None, "avg", "max")
+_ARGUMENTS = """
+    Args:
+        include_top: whether to end in global average pooling and the `linear{classes}` classifier; without it the network ends in
+            `bn7` and ReLU, (batch, H / output stride, W / output stride, 4096).
+        weights: None (random, by the release's initialisers), or the path of a `.weights.h5` or `.keras` file whose layers have our
+            names; `"imagenet"` is not available yet.
+        input_tensor: Keras tensor to use as the image input.
+        input_shape: (H, W, C), channels last; default (S, S, 3) with the top and (None, None, 3) without.
+        pooling: without the top, None (feature map), `"avg"` or `"max"` (global pooling, (batch, 4096)).
+        classes: number of classes of the classifier.
+        classifier_activation: `"softmax"`, or None for logits.
+        name: the model's name.
+        output_stride: None for the structure's own; 16 or 8 drop the last halvings and dilate what follows (spec: official release).
+        pool_padding: `"ceil"` (the paper's), `"symmetric"` or `"valid"`, see `units.MaxPool`.
+        dropout: rate before the last convolution of the units of B6 and B7, or a pair of rates.
+        width: factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 by the release's rule.
+        downsampling: None for the structure's own, `"pool"`, `"stride"`, or one of the two for each halving before B2..B6.
+
+    Inputs of the model are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs are float32 probabilities
+    (batch, classes) or logits, also under a mixed-precision policy.
+
+    Returns:
+        A functional `keras.Model`.
+
+    Raises:
+        InputError: (a `ValueError`) for sizes, channels, classes, weights or options that cannot be built.
+"""
+
+
+def WiderResNet(
+    structure: str | Structure,
+    include_top: bool = True,
+    weights: str | None = None,
+    input_tensor=None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str | None = None,
+    *,
+    output_stride: int | None = None,
+    pool_padding: str = "ceil",
+    dropout: float | tuple[float, float] = 0.0,
+    width: float | Sequence[float] = 1.0,
+    downsampling: str | Sequence[str] | None = None,
+) -> keras.Model:
+    structure = find_structure(structure)
+    if downsampling is not None:
+        choices = (downsampling,) * MAX_HALVINGS if isinstance(downsampling, str) else tuple(downsampling)
+        structure = structure.replace(downsampling=choices)
+    if pool_padding not in POOL_PADDINGS:
+        raise InputError(f"`pool_padding` must be one of {POOL_PADDINGS}. Received: {pool_padding!r}")
+    if pooling not in POOLINGS:
+        raise InputError(f"`pooling` must be one of {POOLINGS}. Received: {pooling!r}")
+    if include_top and (not isinstance(classes, int) or classes < 1):
+        raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
+    if weights == "imagenet":
+        raise InputError(
+            "weights='imagenet' is not available yet: this version has no converter for the official files. "
+            "Use weights=None, or the path of a .weights.h5 or .keras file."
+        )
+    plan = structure.plan(width=width, output_stride=output_stride, dropout=dropout)
+
+    image = _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride)
+    x = units.conv(image, stage_filters(width)[1][0], 3, "conv1a")
+    for item in plan:
+        x = units.residual_unit(x, item) if isinstance(item, Unit) else units.max_pool(x, item, pool_padding)
+    x = units.batch_norm_relu(x, "bn7", "relu7")
+    if include_top:
+        x = _classifier(x, classes, classifier_activation)
+    elif pooling is not None:
+        pool = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
+        x = pool(data_format=units.DATA_FORMAT, name="pool7")(x)
+
+    inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    model = keras.Model(inputs, x, name=name or _model_name(structure))
+    if weights is not None:
+        load_weights(model, weights, include_top=include_top)
+    return model
+
+
+WiderResNet.__doc__ = (
+    """A wide residual network of any structure (arXiv:1611.10080).
+
+    Args:
+        structure: a `Structure`, a name of `structures.STRUCTURES` (`"A"`, `"A1"`, ...), or the paper's notation
+            `"S-n1-n2-n3-n4-n5-n6-n7"`, e.g. `"112-1-1-1-1-9-1-1"`.
+"""
+    + _ARGUMENTS.split("Args:\n", 1)[1]
+)
+
+
+def _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride):
+    if input_tensor is not None:
+        if not isinstance(input_tensor, keras.KerasTensor):
+            raise InputError(f"`input_tensor` must be a Keras tensor, e.g. the output of keras.Input. Received: {type(input_tensor)}")
+        shape = tuple(input_tensor.shape[1:])
+    else:
+        size = structure.crop_size if include_top else None
+        shape = (size, size, 3) if input_shape is None else tuple(input_shape)
+    if len(shape) != 3 or not isinstance(shape[-1], int) or shape[-1] < 1:
+        raise InputError(f"The input must be of shape (height, width, channels), channels last, 3 for RGB. Received: {shape}")
+    for size in shape[:2]:
+        if size is not None:
+            structure.spatial_sizes(size, pool_padding=pool_padding, output_stride=output_stride)
+    return keras.Input(shape, name="data") if input_tensor is None else input_tensor
+
+
+def _classifier(x, classes: int, activation: str | None):
+    """Global average, dense, activation, in float32 also where the features are 16 bits wide."""
+    compute = keras.config.dtype_policy().compute_dtype
+    dtype = "float32" if compute in ("float16", "bfloat16") else compute
+    x = layers.GlobalAveragePooling2D(data_format=units.DATA_FORMAT, dtype=dtype, name="pool7")(x)
+    limit = x.shape[-1] ** -0.5
+    # Official release: weight and bias uniform in ±1/sqrt(fan in).
+    uniform = {key: keras.initializers.RandomUniform(-limit, limit) for key in ("kernel_initializer", "bias_initializer")}
+    return layers.Dense(classes, activation=activation, dtype=dtype, name=f"linear{classes}", **uniform)(x)
+
+
+def _model_name(structure: Structure) -> str:
+    return "wide_resnet_" + structure.name.lower() if structure.name.isalnum() else f"wider_resnet_{structure}".replace("-", "_")
+
+
+def _family_member(key: str) -> Callable[..., keras.Model]:
+    structure = STRUCTURES[key]
+
+    def build(
+        include_top: bool = True,
+        weights: str | None = None,
+        input_tensor=None,
+        input_shape: tuple[int | None, int | None, int] | None = None,
+        pooling: str | None = None,
+        classes: int = 1000,
+        classifier_activation: str | None = "softmax",
+        name: str | None = None,
+        *,
+        output_stride: int | None = None,
+        pool_padding: str = "ceil",
+        dropout: float | tuple[float, float] = 0.0,
+        width: float | Sequence[float] = 1.0,
+        downsampling: str | Sequence[str] | None = None,
+    ) -> keras.Model:
+        return WiderResNet(
+            structure,
+            include_top,
+            weights,
+            input_tensor,
+            input_shape,
+            pooling,
+            classes,
+            classifier_activation,
+            name or _model_name(structure),
+            output_stride=output_stride,
+            pool_padding=pool_padding,
+            dropout=dropout,
+            width=width,
+            downsampling=downsampling,
+        )
+
+    build.__name__ = build.__qualname__ = f"WideResNet{key}"
+    build.__doc__ = (
+        f"Model {key}, {structure}: depth {structure.depth}, {structure.parameters():,} parameters, halvings by "
+        f"{', '.join(structure.downsampling[: len(structure.halvings)])} (arXiv:1611.10080).\n{_ARGUMENTS}"
+    )
+    return build
+
+
+WideResNetA = _family_member("A")
+WideResNetA1 = _family_member("A1")
+WideResNetA2 = _family_member("A2")
+WideResNetB = _family_member("B")
+WideResNetC = _family_member("C")
+WideResNetD = _family_member("D")
+WideResNetE = _family_member("E")
+WideResNetF = _family_member("F")
+
+
+def feature_extractor(model: keras.Model) -> keras.Model:
+    """A model of the same inputs that gives the outputs of stages B2..B7, after the addition of the last unit of each.
+
+    Args:
+        model: a network built here, or one loaded from a file.
+
+    Returns:
+        A `keras.Model` whose output is a dict `{"stage2": (batch, H2, W2, C2), ..., "stage7": ...}`; stages without units are left out.
+
+    Raises:
+        InputError: if the model has no layer named like a residual unit.
+    """
+    stages = {}
+    for layer in model.layers:
+        match = re.fullmatch(r"res([2-7])(a|b\d+)", layer.name)
+        if match:
+            stages[f"stage{match[1]}"] = layer.output
+    if not stages:
+        raise InputError(f"No residual unit (layers 'res2a', 'res2b1', ...) found in model {model.name!r}")
+    return keras.Model(model.inputs, stages, name=f"{model.name}_features")

@@ -1,0 +1,148 @@
+"""Residual units, halvings and their padding, as Keras functional-API builders.
+
+The details that ports get wrong live here: batch-norm epsilon, symmetric padding of strided convolutions, the max pool's three
+padding conventions, the projection of the pre-activated input, where dropout stands.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import layers, ops
+
+from keras_widerresnet.structures import Pool, Unit
+
+BATCH_NORM_EPSILON = 1.001e-5
+BATCH_NORM_MOMENTUM = 0.9
+DATA_FORMAT = "channels_last"
+
+
+def he_normal() -> keras.initializers.Initializer:
+    """He-normal over the fan-in, not truncated as Keras' own `he_normal` is (official release)."""
+    return keras.initializers.VarianceScaling(2.0, mode="fan_in", distribution="untruncated_normal")
+
+
+@keras.saving.register_keras_serializable("keras_widerresnet")
+class MaxPool(layers.Layer):
+    """3x3 max pool of stride 2 between stages, or of stride 1 and any dilation where a dilated network drops the halving.
+
+    Args:
+        padding: for stride 2, `"ceil"` (no padding, size rounded up, windows start at 2i and are cut at the border: the paper's),
+            `"symmetric"` (one pixel of -inf on every side: today's MXNet default and the PyTorch ports) or `"valid"` (no padding,
+            rounded down: the release's evaluation command). A stride-1 pool always pads by its dilation (official release).
+        strides: 1 or 2.
+        dilation: cells between the taps; more than 1 only with stride 1.
+
+    Call arguments:
+        inputs: float tensor (batch, H, W, C), of any sign.
+
+    Returns:
+        Tensor of the same dtype: (batch, H, W, C) for stride 1; for stride 2 H and W are `n // 2` (`"ceil"`), `(n + 1) // 2`
+        (`"symmetric"`) or `(n - 1) // 2` (`"valid"`).
+    """
+
+    def __init__(self, padding: str = "ceil", strides: int = 2, dilation: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        self.padding = padding
+        self.strides = strides
+        self.dilation = dilation
+
+    def call(self, inputs):
+        if self.strides == 1 and self.dilation == 1:
+            return self._pool(inputs, "same")
+        if self.strides == 1:
+            return self._dilated(inputs)
+        if self.padding == "symmetric":
+            return self._pool(self._padded(inputs, 1, 1), "valid")
+        if self.padding == "ceil":
+            if inputs.shape[1] is not None and inputs.shape[2] is not None and inputs.shape[1] % 2 == inputs.shape[2] % 2 == 0:
+                return self._pool(inputs, "same")  # equal for even sizes, and saves a copy
+            return self._pool(self._padded(inputs, 0, 1), "valid")
+        return self._pool(inputs, "valid")
+
+    def _pool(self, inputs, padding):
+        return ops.max_pool(inputs, 3, strides=self.strides, padding=padding, data_format=DATA_FORMAT)
+
+    def _padded(self, inputs, before, after):
+        edges = (before, after)
+        return ops.pad(inputs, ((0, 0), edges, edges, (0, 0)), constant_values=-float("inf"))
+
+    def _dilated(self, inputs):
+        padded = self._padded(inputs, self.dilation, self.dilation)
+        height, width = ops.shape(inputs)[1:3]
+        starts = (0, self.dilation, 2 * self.dilation)
+        rows = _maximum(padded[:, start : start + height] for start in starts)
+        return _maximum(rows[:, :, start : start + width] for start in starts)
+
+    def compute_output_shape(self, input_shape):
+        batch, height, width, channels = input_shape
+        if self.strides == 1:
+            return (batch, height, width, channels)
+        offset = {"ceil": 0, "symmetric": 1, "valid": -1}[self.padding]
+        height, width = (None if size is None else (size + offset) // 2 for size in (height, width))
+        return (batch, height, width, channels)
+
+    def get_config(self):
+        return {**super().get_config(), "padding": self.padding, "strides": self.strides, "dilation": self.dilation}
+
+
+def _maximum(tensors):
+    first, *rest = tensors
+    for tensor in rest:
+        first = ops.maximum(first, tensor)
+    return first
+
+
+def conv(x, filters: int, kernel: int, name: str, *, stride: int = 1, dilation: int = 1):
+    """Convolution without bias that pads by `dilation * (kernel // 2)` on every side, also when strided (official release)."""
+    padding = "same"
+    if stride > 1:
+        padding = "valid"
+        if kernel > 1:
+            # Keras' "same" would pad even sizes at the bottom and right only.
+            x = layers.ZeroPadding2D(kernel // 2, data_format=DATA_FORMAT, name=f"{name}_pad")(x)
+    return layers.Conv2D(
+        filters,
+        kernel,
+        strides=stride,
+        padding=padding,
+        dilation_rate=dilation,
+        use_bias=False,
+        kernel_initializer=he_normal(),
+        data_format=DATA_FORMAT,
+        name=name,
+    )(x)
+
+
+def batch_norm_relu(x, name: str, relu_name: str):
+    """Batch norm (scale and shift learned) and ReLU, the pre-activation of every convolution but conv1a."""
+    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
+    return layers.Activation("relu", name=relu_name)(x)
+
+
+def residual_unit(x, unit: Unit):
+    """One pre-activation unit, basic (3x3, 3x3) or bottleneck (1x1, 3x3, 1x1).
+
+    Args:
+        x: tensor (batch, H, W, `unit.in_channels`).
+        unit: what to build; layer names are the official parameter names of unit `unit.name`.
+
+    Returns:
+        Tensor (batch, H', W', `unit.filters[-1]`), with H' = ceil(H / stride): shortcut + branch 2, no activation after it.
+    """
+    shortcut = branch = x
+    for index, (filters, kernel, dilation) in enumerate(zip(unit.filters, unit.kernels, unit.dilations, strict=True)):
+        suffix = f"{unit.name}_branch2" + ("a" if index == 0 else f"b{index}")
+        stride = unit.stride if index == 0 else 1
+        branch = batch_norm_relu(branch, f"bn{suffix}", f"res{suffix}_relu")
+        if index == 0 and unit.projection:
+            # The projection reads the pre-activated input, not x itself.
+            shortcut = conv(branch, unit.filters[-1], 1, f"res{unit.name}_branch1", stride=stride)
+        if unit.dropout and index == len(unit.filters) - 1:
+            branch = layers.Dropout(unit.dropout, name=f"res{suffix}_do")(branch)
+        branch = conv(branch, filters, kernel, f"res{suffix}", stride=stride, dilation=dilation)
+    return layers.Add(name=f"res{unit.name}")([shortcut, branch])
+
+
+def max_pool(x, pool: Pool, padding: str):
+    """The max pool before a stage; `padding` is one of `structures.POOL_PADDINGS`."""
+    return MaxPool(padding, pool.stride, pool.dilation, name=pool.name)(x)
