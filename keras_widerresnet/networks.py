@@ -95,15 +95,12 @@ def WiderResNet(
     return model
 
 
-WiderResNet.__doc__ = (
-    """A wide residual network of any structure (arXiv:1611.10080).
+WiderResNet.__doc__ = """A wide residual network of any structure (arXiv:1611.10080).
 
     Args:
         structure: a `Structure`, a name of `structures.STRUCTURES` (`"A"`, `"A1"`, ...), or the paper's notation
             `"S-n1-n2-n3-n4-n5-n6-n7"`, e.g. `"112-1-1-1-1-9-1-1"`.
-"""
-    + _ARGUMENTS.split("Args:\n", 1)[1]
-)
+""" + _ARGUMENTS.split("Args:\n", 1)[1]
 
 
 def _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride):

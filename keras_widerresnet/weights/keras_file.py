@@ -22,7 +22,7 @@ def read_keras_weights(path: str | pathlib.Path) -> dict[str, list[np.ndarray]]:
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise InputError(f"No weights file at {str(path)!r}: `weights` must be None, 'imagenet' or the path of a .weights.h5 or .keras file")
+        raise InputError(f"No weights file at {str(path)!r}. `weights` is None, 'imagenet' or the path of a .weights.h5 or .keras file")
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member, h5py.File(member) as file:

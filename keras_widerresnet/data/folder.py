@@ -1,0 +1,122 @@
+"""Class folders of JPEG and PNG files."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from keras_widerresnet.data.split import ImageData, IndexedSplit, held_out_fifth
+from keras_widerresnet.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+TEST_FOLDERS = ("test", "val", "validation")
+_SHOWN = 5
+
+
+def folder(path: str, *, skip_corrupt: bool = False, convert_rgb: bool = False, verify: bool = True, split_seed: int = 0) -> ImageData:
+    """Images in `PATH/<class>/*.jpg`, a fifth of each class held out; or in `PATH/train/<class>` and `PATH/test|val/<class>`.
+
+    Args:
+        skip_corrupt: leave out, with a warning, files that do not decode or are not RGB.
+        convert_rgb: take grey, alpha and CMYK images too, converted to RGB as they are read.
+        verify: decode every file once before training; without it a bad file is found when it is reached.
+        split_seed: draws the held-out fifth.
+
+    Raises:
+        InputError: naming the empty or unequal folders, or the files that do not decode or are not RGB.
+    """
+    root = pathlib.Path(path)
+    if not root.is_dir():
+        raise InputError(f"No folder at {path!r}; folder: takes a folder with one sub-folder of JPEG or PNG files for each class")
+    test_root = next((root / name for name in TEST_FOLDERS if (root / name).is_dir()), None)
+    is_split = (root / "train").is_dir() and test_root is not None
+    roots = (root / "train", test_root) if is_split else (root,)
+    class_names, *others = (_class_names(part) for part in roots)
+    for part, names in zip(roots[1:], others, strict=True):
+        if names != class_names:
+            raise InputError(f"{part} and {roots[0]} have different class folders: {sorted(set(names) ^ set(class_names))}")
+    parts = [_files(part, class_names) for part in roots]
+    if verify:
+        parts = [_verified(*part, skip_corrupt=skip_corrupt, convert_rgb=convert_rgb) for part in parts]
+    if not is_split:
+        files, labels = parts[0]
+        if np.bincount(labels, minlength=len(class_names)).min() < 2:
+            raise InputError(f"{path!r} has a class with fewer than two images: none could be held out for testing")
+        parts = [([files[i] for i in indices], labels[indices]) for indices in held_out_fifth(labels, split_seed)]
+    every_file = [file for files, _ in parts for file in files]
+    splits = (_split(*part) for part in parts)
+    return ImageData(f"folder:{path}", class_names, *splits, find_unreadable=lambda: unreadable(every_file, convert_rgb=convert_rgb))
+
+
+def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
+    """Encoded JPEG or PNG bytes to a uint8 image (H, W, 3), exact DCT as PIL's."""
+    return tf.cond(
+        tf.io.is_jpeg(encoded),
+        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
+        lambda: tf.io.decode_png(encoded, channels=3),
+    )
+
+
+def unreadable(files: list[str], *, convert_rgb: bool) -> dict[str, str]:
+    """File -> what is wrong with it, for those that do not decode or are not RGB; shows a progress bar."""
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        problems = pool.map(lambda file: _problem(file, convert_rgb), files, chunksize=64)
+        shown = tqdm(zip(files, problems, strict=True), "verifying images", len(files), unit="img", unit_scale=True, delay=2)
+        return {file: problem for file, problem in shown if problem}
+
+
+def _problem(file: str, convert_rgb: bool) -> str:
+    # The decoder that training uses: what passes here decodes there.
+    try:
+        encoded = tf.io.read_file(file)
+        image = tf.io.decode_image(encoded, channels=3 if convert_rgb else 0, expand_animations=False)
+    except tf.errors.OpError as error:
+        return f"does not decode ({error.message.splitlines()[0].split('[Op:')[0].strip()[:120]})"
+    return "" if image.shape[-1] == 3 else f"is not RGB but has {image.shape[-1]} channels (--convert_rgb takes it as RGB)"
+
+
+def _class_names(root: pathlib.Path) -> tuple[str, ...]:
+    names = tuple(sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")))
+    if not names:
+        raise InputError(f"{str(root)!r} has no class folders; folder: takes one sub-folder of JPEG or PNG files for each class")
+    return names
+
+
+def _files(root: pathlib.Path, class_names) -> tuple[list[str], np.ndarray]:
+    files, labels = [], []
+    for label, name in enumerate(class_names):
+        found = sorted(str(file) for file in (root / name).rglob("*") if file.suffix.lower() in SUFFIXES)
+        if not found:
+            raise InputError(f"Class folder {str(root / name)!r} holds no image ({', '.join(SUFFIXES)})")
+        files += found
+        labels += [label] * len(found)
+    return files, np.asarray(labels, np.int32)
+
+
+def _verified(files, labels, *, skip_corrupt: bool, convert_rgb: bool):
+    problems = unreadable(files, convert_rgb=convert_rgb)
+    if not problems:
+        return files, labels
+    lines = [f"{file} {problem}" for file, problem in list(problems.items())[:_SHOWN]]
+    lines += [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+    if not skip_corrupt:
+        raise InputError(f"{len(problems)} of {len(files)} images cannot be used; --skip_corrupt leaves them out: " + "; ".join(lines))
+    logger.warning("Left out %d of %d images: %s", len(problems), len(files), "; ".join(lines))
+    kept = [i for i, file in enumerate(files) if file not in problems]
+    missing = set(np.unique(labels)) - set(np.unique(labels[kept]))
+    if missing:
+        raise InputError(f"No usable image is left in {len(missing)} class folders")
+    return [files[i] for i in kept], labels[kept]
+
+
+def _split(files: list[str], labels: np.ndarray) -> IndexedSplit:
+    paths = tf.constant(files)
+    return IndexedSplit(labels, lambda index: decode_rgb(tf.io.read_file(paths[index])), name_of=lambda index: files[index])

@@ -1,0 +1,78 @@
+"""The pictures of a run."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib.figure
+import numpy as np
+from sklearn.metrics import ConfusionMatrixDisplay
+
+from keras_widerresnet.files import replacing
+
+DPI = 110
+MAX_NUMBERED_CLASSES = 20
+GRID_COLUMNS = 6
+
+
+def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, bbox_inches="tight")
+
+
+def learning_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
+    """Loss, accuracy and learning rate against the epoch, training and test; `rows` are those of `metrics.csv`."""
+    figure = matplotlib.figure.Figure(figsize=(11, 3.6), layout="constrained")
+    loss, accuracy, rate = figure.subplots(1, 3)
+    epochs = [row["epoch"] + 1 for row in rows]
+    for axes, key, label in ((loss, "loss", "loss (cross-entropy)"), (accuracy, "accuracy", "accuracy")):
+        axes.plot(epochs, [row[key] for row in rows], label="training (running mean)")
+        axes.plot(epochs, [row[f"val_{key}"] for row in rows], label="test")
+        axes.set(xlabel="epoch", ylabel=label)
+        axes.legend()
+    loss.set_yscale("log")
+    rate.plot(epochs, [row["learning_rate"] for row in rows], color="tab:green")
+    rate.set(xlabel="epoch", ylabel="learning rate at the epoch's end")
+    for axes in (loss, accuracy, rate):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    _save(figure, path)
+
+
+def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], path: pathlib.Path) -> None:
+    """Test images by true class (rows) and predicted class (columns); with many classes, shares of each row without numbers."""
+    few = len(class_names) <= MAX_NUMBERED_CLASSES
+    side = 2.5 + 0.5 * len(class_names) if few else 10
+    figure = matplotlib.figure.Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    ConfusionMatrixDisplay.from_predictions(
+        labels,
+        predicted,
+        labels=np.arange(len(class_names)),
+        display_labels=class_names,
+        normalize=None if few else "true",
+        include_values=few,
+        cmap="Blues",
+        xticks_rotation="vertical" if few else "horizontal",
+        colorbar=not few,
+        ax=axes,
+        im_kw={"norm": "symlog"} if few else None,
+    )
+    if not few:
+        axes.set(xticks=[], yticks=[])
+    _save(figure, path)
+
+
+def mistakes_grid(images: Sequence[np.ndarray], captions: Sequence[str], path: pathlib.Path) -> None:
+    """Images (uint8 RGB) with captions, `GRID_COLUMNS` to a row."""
+    rows = max(1, -(-len(images) // GRID_COLUMNS))
+    figure = matplotlib.figure.Figure(figsize=(1.9 * GRID_COLUMNS, 2.5 * rows), layout="constrained")
+    for axes in figure.subplots(rows, GRID_COLUMNS, squeeze=False).flat:
+        axes.axis("off")
+    for axes, image, caption in zip(figure.axes, images, captions, strict=False):
+        axes.imshow(image)
+        axes.set_title(caption, fontsize=8)
+    if not images:
+        figure.text(0.5, 0.5, "No test image is classified wrongly.", ha="center", va="center")
+    _save(figure, path)

@@ -1,0 +1,64 @@
+"""The release's optimizer and schedule, where Keras' differ in the formula."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+UNDECAYED = ("beta", "bias")
+
+
+@keras.saving.register_keras_serializable("keras_widerresnet")
+class TorchSGD(keras.optimizers.SGD):
+    """SGD with Nesterov momentum and weight decay in Torch's form (spec: official release, ImageNet recipe).
+
+    g ← g + decay · w; m ← momentum · m + g; w ← w − lr · (g + momentum · m). Keras' SGD keeps the learning rate inside m, which
+    differs as soon as the rate changes, and subtracts the decay outside the momentum.
+
+    Args:
+        learning_rate: number or schedule.
+        momentum: 0.9 in the release.
+        weight_decay: decay of kernels and batch-norm scales; biases and batch-norm shifts have none (MXNet's rule).
+    """
+
+    def __init__(self, learning_rate=0.1, momentum: float = 0.9, weight_decay: float = 0.0, name: str = "torch_sgd", **kwargs):
+        kwargs.pop("nesterov", None)
+        # Keras' own weight decay is the decoupled kind: it stays off.
+        super().__init__(learning_rate, momentum=momentum, nesterov=True, weight_decay=None, name=name, **kwargs)
+        self.coupled_weight_decay = weight_decay
+
+    def update_step(self, gradient, variable, learning_rate):
+        learning_rate = ops.cast(learning_rate, variable.dtype)
+        gradient = ops.cast(gradient, variable.dtype)
+        if variable.name not in UNDECAYED:
+            gradient = ops.add(gradient, ops.multiply(self.coupled_weight_decay, variable))
+        momentum = self.momentums[self._get_variable_index(variable)]
+        self.assign(momentum, ops.add(ops.multiply(self.momentum, momentum), gradient))
+        step = ops.add(gradient, ops.multiply(self.momentum, momentum))
+        self.assign_sub(variable, ops.multiply(learning_rate, step))
+
+    def get_config(self):
+        return {**super().get_config(), "weight_decay": self.coupled_weight_decay}
+
+
+@keras.saving.register_keras_serializable("keras_widerresnet")
+class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate falling linearly with every step to 0, but never under the floor of 1e-6 (spec: official release).
+
+    Args:
+        initial: rate of the first step.
+        steps: steps of the whole run.
+        floor: the least rate.
+    """
+
+    def __init__(self, initial: float, steps: int, floor: float = 1e-6):
+        self.initial = initial
+        self.steps = steps
+        self.floor = floor
+
+    def __call__(self, step):
+        remaining = 1.0 - ops.cast(step, "float32") / self.steps
+        return ops.maximum(self.initial * remaining, self.floor)
+
+    def get_config(self):
+        return {"initial": self.initial, "steps": self.steps, "floor": self.floor}

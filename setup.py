@@ -1,0 +1,40 @@
+"""Packaging; tool settings are in pyproject.toml."""
+
+import pathlib
+import re
+
+from setuptools import find_packages, setup
+
+ROOT = pathlib.Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "keras_widerresnet" / "__init__.py").read_text())[1]
+
+setup(
+    name="keras_widerresnet",
+    version=VERSION,
+    description="Wide, shallow residual networks (Wider or Deeper, arXiv:1611.10080) in Keras, equal to the official definition",
+    long_description=(ROOT / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    packages=find_packages(include=["keras_widerresnet", "keras_widerresnet.*"]),
+    package_data={"keras_widerresnet": ["py.typed"]},
+    python_requires=">=3.10,<3.14",
+    # The backend is the user's choice, as with Keras itself: see the extras.
+    install_requires=[
+        "absl-py>=2.1",
+        "h5py>=3.11",
+        "keras>=3.12,<4",
+        "matplotlib>=3.9",
+        "numpy>=1.26",
+        "scikit-learn>=1.5",
+        "tabulate>=0.9",
+        "tensorboard>=2.18",
+        "tensorflow-datasets>=4.9.7",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "tensorflow": ["tensorflow>=2.19,<3"],
+        "tensorflow-cpu": ["tensorflow-cpu>=2.19,<3"],
+        "tensorflow-cuda": ["tensorflow[and-cuda]>=2.19,<3"],
+        "augment": ["keras-cv>=0.9"],
+        "test": ["pytest>=8", "pillow>=10", "ruff>=0.8"],
+    },
+)
