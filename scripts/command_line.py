@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 # TensorFlow reads it once, when it is first imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from absl import app, flags
+from absl import app, flags, logging
 
 BAD_INPUT = 2
 
@@ -25,6 +25,7 @@ def run(main: Callable[[], None]) -> None:
         return arguments
 
     def guarded(_) -> None:
+        logging.set_verbosity(logging.WARNING)  # of TensorFlow; our own loggers have their own level
         from keras_widerresnet.errors import InputError
 
         try:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
-import os
 import pathlib
+import re
 
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from keras_widerresnet.data.split import ImageData, IndexedSplit, held_out_fifth
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -67,10 +66,16 @@ def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
 
 def unreadable(files: list[str], *, convert_rgb: bool) -> dict[str, str]:
     """File -> what is wrong with it, for those that do not decode or are not RGB; shows a progress bar."""
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = pool.map(lambda file: _problem(file, convert_rgb), files, chunksize=64)
-        shown = tqdm(zip(files, problems, strict=True), "verifying images", len(files), unit="img", unit_scale=True, delay=2)
-        return {file: problem for file, problem in shown if problem}
+    paths = tf.constant(files)
+
+    def rgb_index(index):
+        image = tf.io.decode_image(tf.io.read_file(paths[index]), channels=3 if convert_rgb else 0, expand_animations=False)
+        return tf.where(tf.shape(image)[-1] == 3, index, -1)
+
+    indices = tf.data.Dataset.range(len(files)).map(rgb_index, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    shown = progress_bar(indices.as_numpy_iterator(), desc="verifying images", total=len(files), delay=2)
+    usable = set(shown)
+    return {file: _problem(file, convert_rgb) for index, file in enumerate(files) if index not in usable}
 
 
 def _problem(file: str, convert_rgb: bool) -> str:
@@ -79,7 +84,7 @@ def _problem(file: str, convert_rgb: bool) -> str:
         encoded = tf.io.read_file(file)
         image = tf.io.decode_image(encoded, channels=3 if convert_rgb else 0, expand_animations=False)
     except tf.errors.OpError as error:
-        return f"does not decode ({error.message.splitlines()[0].split('[Op:')[0].strip()[:120]})"
+        return f"does not decode ({re.sub(r'{{.*?}} ', '', error.message).split('. ')[0]})"
     return "" if image.shape[-1] == 3 else f"is not RGB but has {image.shape[-1]} channels (--convert_rgb takes it as RGB)"
 
 

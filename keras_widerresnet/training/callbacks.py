@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 import pathlib
-import sys
 import time
 
 import keras
 import tensorflow as tf
-from tqdm import tqdm
 
 from keras_widerresnet.files import replacing
+from keras_widerresnet.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +44,7 @@ class Progress(keras.callbacks.Callback):
         self.epochs = epochs
         self.batch_size = batch_size
         epoch_images = steps_per_epoch * batch_size
-        self.bar = tqdm(
-            total=epochs * epoch_images,
-            initial=initial_epoch * epoch_images,
-            unit="img",
-            unit_scale=True,
-            dynamic_ncols=True,
-            mininterval=0.5 if sys.stderr.isatty() else 30,  # a log file needs no bar every half second
-        )
+        self.bar = progress_bar(total=epochs * epoch_images, initial=initial_epoch * epoch_images)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}")

@@ -27,12 +27,17 @@ class TorchSGD(keras.optimizers.SGD):
         super().__init__(learning_rate, momentum=momentum, nesterov=True, weight_decay=None, name=name, **kwargs)
         self.coupled_weight_decay = weight_decay
 
+    def build(self, variables):
+        super().build(variables)
+        self.decays = [self.coupled_weight_decay if variable.name not in UNDECAYED else 0.0 for variable in variables]
+
     def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
         learning_rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
-        if variable.name not in UNDECAYED:
-            gradient = ops.add(gradient, ops.multiply(self.coupled_weight_decay, variable))
-        momentum = self.momentums[self._get_variable_index(variable)]
+        if self.decays[index]:
+            gradient = ops.add(gradient, ops.multiply(self.decays[index], variable))
+        momentum = self.momentums[index]
         self.assign(momentum, ops.add(ops.multiply(self.momentum, momentum), gradient))
         step = ops.add(gradient, ops.multiply(self.momentum, momentum))
         self.assign_sub(variable, ops.multiply(learning_rate, step))

@@ -1,0 +1,69 @@
+"""The official release's parameter names and layouts (MXNet) against Keras' layers.
+
+A layer carries the official name without its suffix: layer `res2a_branch2a` holds `res2a_branch2a_weight`. Official kernels are
+OIHW and dense weights (out, in); Keras has HWIO and (in, out).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from keras_widerresnet.weights.assign import assign_weights
+
+SUFFIXES = {
+    "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_var"),
+    "Conv2D": ("weight", "bias"),
+    "Dense": ("weight", "bias"),
+}
+
+
+def parameter_names(layer: keras.Layer) -> list[str]:
+    """Official names of `layer.weights`, in their order, without the `arg:` and `aux:` of a checkpoint."""
+    if not layer.weights:
+        return []
+    return [f"{layer.name}_{suffix}" for suffix in SUFFIXES[type(layer).__name__][: len(layer.weights)]]
+
+
+def official_shapes(model: keras.Model) -> dict[str, tuple[int, ...]]:
+    """Official parameter name -> its shape in the official layout, for every weight of the model."""
+    return {
+        name: to_official(np.broadcast_to(np.float32(0), tuple(weight.shape))).shape
+        for layer in model.layers
+        for name, weight in zip(parameter_names(layer), layer.weights, strict=True)
+    }
+
+
+def to_official(array: np.ndarray) -> np.ndarray:
+    """A Keras kernel (HWIO), dense weight (in, out) or vector in the official layout."""
+    return np.transpose(array, (3, 2, 0, 1)) if array.ndim == 4 else array.T
+
+
+def to_keras(array: np.ndarray) -> np.ndarray:
+    """An official kernel (OIHW), dense weight (out, in) or vector in Keras' layout."""
+    return np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array.T
+
+
+def assign_official(model: keras.Model, parameters: Mapping[str, np.ndarray], source: str, ignore_classifier: bool = False) -> None:
+    """Sets every weight of `model` from official parameters.
+
+    Args:
+        model: a network with our layer names.
+        parameters: official name (without `arg:`/`aux:`) -> array in the official layout.
+        source: what to call their origin in an error.
+        ignore_classifier: whether a classifier that the model lacks is left aside.
+
+    Raises:
+        InputError: with one table of what is missing, unused or of another shape; the model is then unchanged.
+    """
+    arrays: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in parameters.items():
+        layer_name, _, suffix = name.rpartition("_")
+        if suffix in ("mean", "var"):
+            layer_name, suffix = layer_name.removesuffix("_moving"), f"moving_{suffix}"
+        arrays.setdefault(layer_name, {})[suffix] = to_keras(array)
+    order = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
+    by_layer = {layer: [found[key] for key in sorted(found, key=order.index)] for layer, found in arrays.items()}
+    assign_weights(model, by_layer, source, ignore_classifier)

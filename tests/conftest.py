@@ -1,0 +1,45 @@
+import functools
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+import refparams
+
+DATA = os.path.join(os.path.dirname(__file__), "data")
+# One dictionary of 109 M numbers serves every full-width test.
+reference_array = functools.lru_cache(maxsize=None)(refparams.array)
+
+
+@pytest.fixture(scope="session")
+def expected():
+    """Outputs of the official MXNet definition, see tests/data/README.md."""
+    with np.load(os.path.join(DATA, "expected.npz")) as arrays:
+        return dict(arrays)
+
+
+@pytest.fixture(scope="session")
+def official_names():
+    """[(kind, name, shape)] of tests/data/names.tsv: the classification network's parameters, then the segmentation head's."""
+    with open(os.path.join(DATA, "names.tsv")) as file:
+        rows = [line.rstrip("\n").split("\t") for line in file if not line.startswith("#")]
+    return [(kind, name, tuple(int(n) for n in shape.split("x"))) for kind, name, shape in rows]
+
+
+@pytest.fixture
+def fill():
+    """Fills a network with the reference parameters."""
+    from keras_widerresnet.weights.official import assign_official, official_shapes
+
+    def fill(model):
+        assign_official(model, {name: reference_array(name, shape) for name, shape in official_shapes(model).items()}, "refparams")
+        return model
+
+    return fill
+
+
+@pytest.fixture
+def image():
+    """The reference's input image, NHWC."""
+    return lambda height, width: refparams.image((1, 3, height, width)).transpose(0, 2, 3, 1)
