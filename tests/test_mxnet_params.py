@@ -179,7 +179,7 @@ DAMAGE = {
     "truncated values": (listing([header(2, (12,)) + bytes(4)], A_NAME), 56, "values"),
     "truncated names": (GOOD[: AFTER_ARRAY + 4], AFTER_ARRAY, "names"),
     "truncated name length": (GOOD[: AFTER_ARRAY + 12], AFTER_ARRAY + 8, "length"),
-    "truncated name": (GOOD[:-1], AFTER_ARRAY + 16, "name"),
+    "truncated name": (GOOD[:-1], AFTER_ARRAY + 16, "4 bytes before the end of the file"),
     "wrong magic": (listing([ONE], A_NAME, magic=0x113), 0, "magic"),
     "another kind of file": (b"PK\x03\x04" + bytes(100), 0, "magic"),
     "reserved number": (listing([ONE], A_NAME, reserved=1), 8, "reserved"),

@@ -1,0 +1,230 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+from sklearn.datasets import load_digits, load_sample_images
+
+from keras_widerresnet.data import load_data
+from keras_widerresnet.data.arrays import array_split
+from keras_widerresnet.data.folder import folder
+from keras_widerresnet.data.split import StreamSplit
+from keras_widerresnet.data.tfds_source import tfds_images
+
+PHOTOGRAPHS = load_sample_images().images
+
+
+def tiles(count, size=24):
+    """Real image content: pieces of scikit-learn's photographs."""
+    photograph = PHOTOGRAPHS[0]
+    return [photograph[i * size : (i + 1) * size, 3 * i : 3 * i + size] for i in range(count)]
+
+
+def write_folder(root, classes=("cat", "dog"), count=5, suffix=".jpg"):
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for index, tile in enumerate(tiles(count)):
+            Image.fromarray(tile).save(root / name / f"{index}{suffix}")
+    return root
+
+
+def write_idx(path, array, type_code=8):
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, type_code, array.ndim, *array.shape)
+    content = header + array.astype(np.uint8).tobytes()
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def examples(dataset, count):
+    return [tuple(np.asarray(part) for part in example) for example in dataset.take(count)]
+
+
+def test_digits_are_scikit_learns_with_a_fifth_held_out():
+    data = load_data("digits")
+    assert (data.train.size, data.test.size, data.classes) == (1437, 360, 10)
+    pixels = {
+        (image[..., 0].tobytes(), int(label)) for split in (data.train, data.test) for image, label in examples(split.ordered(), 2000)
+    }
+    bunch = load_digits()
+    assert pixels == {(np.round(x * 255 / 16).astype(np.uint8).tobytes(), int(y)) for x, y in zip(bunch.images, bunch.target, strict=True)}
+    shares = np.bincount(data.test.labels) / np.bincount(bunch.target)
+    assert np.all(np.abs(shares - 0.2) < 0.01)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_files(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    images = {"train": rng.integers(0, 256, (7, 4, 5)), "t10k": rng.integers(0, 256, (3, 4, 5))}
+    labels = {"train": np.array([0, 1, 2, 2, 1, 0, 2]), "t10k": np.array([2, 1, 0])}
+    for part in images:
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte{suffix}", images[part])
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte{suffix}", labels[part])
+    data = load_data(f"idx:{tmp_path}")
+    assert data.class_names == ("0", "1", "2")
+    for image, (read, label), truth in zip(images["train"], examples(data.train.ordered(), 7), labels["train"], strict=True):
+        np.testing.assert_array_equal(read, np.repeat(image[..., None], 3, axis=-1))
+        assert label == truth
+
+
+def test_damaged_idx_files(tmp_path):
+    with pytest.raises(ValueError, match="No train-images"):
+        load_data(f"idx:{tmp_path}")
+    for part in ("train", "t10k"):
+        write_idx(tmp_path / f"{part}-images-idx3-ubyte", np.zeros((4, 2, 2)))
+        write_idx(tmp_path / f"{part}-labels-idx1-ubyte", np.zeros(4))
+    path = tmp_path / "train-images-idx3-ubyte"
+    good = path.read_bytes()
+    for bad, message in (
+        (good[:-1], "truncated"),
+        (good[:9], "truncated|cannot be"),
+        (b"", "not an IDX"),
+        (b"\0\0\x0d\x03" + good[4:], "not an IDX"),
+    ):
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match=message):
+            load_data(f"idx:{tmp_path}")
+    path.write_bytes(good)
+    write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(5))
+    with pytest.raises(ValueError, match="4 images.*5 labels"):
+        load_data(f"idx:{tmp_path}")
+
+
+def test_fake_images():
+    data = load_data("fake:48")
+    image, label = examples(data.train.ordered(), 1)[0]
+    assert image.shape == (48, 48, 3) and image.dtype == np.uint8 and 0 <= label < data.classes == 10
+
+
+@pytest.mark.parametrize("name", ["cifar", "folder:", "digits:2", "fake:big", "tfds:", ""])
+def test_unknown_data_set_names_the_known_ones(name):
+    with pytest.raises(ValueError, match="digits, folder:PATH, idx:PATH, tfds:NAME, fake"):
+        load_data(name)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_folder_decodes_as_pil_and_holds_out_a_fifth(tmp_path, suffix):
+    data = folder(str(write_folder(tmp_path / "set", suffix=suffix)))
+    assert (data.train.size, data.test.size, data.class_names) == (8, 2, ("cat", "dog"))
+    files = [data.train.name_of(i) for i in range(8)] + [data.test.name_of(i) for i in range(2)]
+    assert len(set(files)) == 10
+    for index, (image, label) in enumerate(examples(data.train.ordered(), 8)):
+        file = data.train.name_of(index)
+        np.testing.assert_array_equal(image, np.asarray(Image.open(file)))
+        assert f"/{data.class_names[label]}/" in file
+
+
+def test_folder_with_its_own_split(tmp_path):
+    write_folder(tmp_path / "train", count=4)
+    write_folder(tmp_path / "val", count=3)
+    data = folder(str(tmp_path))
+    assert (data.train.size, data.test.size) == (8, 6)
+    (tmp_path / "val" / "dog").rename(tmp_path / "val" / "wolf")
+    with pytest.raises(ValueError, match=r"different class folders: \['dog', 'wolf'\]"):
+        folder(str(tmp_path))
+
+
+def test_empty_and_missing_folders(tmp_path):
+    with pytest.raises(ValueError, match="No folder at"):
+        folder(str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="has no class folders"):
+        folder(str(tmp_path))
+    write_folder(tmp_path)
+    (tmp_path / "emu").mkdir()
+    with pytest.raises(ValueError, match="emu' holds no image"):
+        folder(str(tmp_path))
+
+
+def test_corrupt_files_are_named_or_left_out(tmp_path):
+    write_folder(tmp_path)
+    broken = tmp_path / "cat" / "3.jpg"
+    broken.write_bytes(broken.read_bytes()[:300])
+    (tmp_path / "dog" / "empty.jpg").write_bytes(b"")
+    (tmp_path / "dog" / "text.png").write_text("not an image")
+    with pytest.raises(ValueError, match=r"3 of 12 images.*--skip_corrupt.*cat/3.jpg does not decode.*empty.jpg.*text.png"):
+        folder(str(tmp_path))
+    data = folder(str(tmp_path), skip_corrupt=True)
+    assert data.train.size + data.test.size == 9
+    unverified = folder(str(tmp_path), verify=False)
+    assert len(unverified.find_unreadable()) == 3
+
+
+def test_other_than_rgb_is_named_or_converted(tmp_path):
+    write_folder(tmp_path)
+    grey = Image.fromarray(tiles(1)[0]).convert("L")
+    grey.save(tmp_path / "cat" / "grey.png")
+    grey.convert("RGBA").save(tmp_path / "dog" / "alpha.png")
+    with pytest.raises(
+        ValueError, match=r"grey.png is not RGB but has 1 channels \(--convert_rgb.*alpha.png is not RGB but has 4 channels"
+    ):
+        folder(str(tmp_path))
+    data = folder(str(tmp_path), convert_rgb=True)
+    assert data.train.size + data.test.size == 12
+    for split in (data.train, data.test):
+        for index, (image, _) in enumerate(examples(split.ordered(), 12)):
+            np.testing.assert_array_equal(image, np.asarray(Image.open(split.name_of(index)).convert("RGB")))
+
+
+class TileImages(tfds.core.GeneratorBasedBuilder):
+    """A small TFDS data set made from photographs."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(shape=(24, 24, 3), encoding_format="png"),
+                "label": tfds.features.ClassLabel(names=["left", "right"]),
+            }
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, _):
+        return {"train": self._generate(range(9)), "test": self._generate(range(9, 13))}
+
+    def _generate(self, indices):
+        all_tiles = tiles(13)
+        for index in indices:
+            yield index, {"image": all_tiles[index], "label": index % 2}
+
+
+def test_tfds_by_name(tmp_path):
+    data = tfds_images("tile_images", data_dir=str(tmp_path))
+    assert (data.train.size, data.test.size, data.class_names) == (9, 4, ["left", "right"])
+    known = {tile.tobytes(): index % 2 for index, tile in enumerate(tiles(13))}
+    for split in (data.train, data.test):
+        read = examples(split.ordered(), 20)
+        assert len(read) == split.size
+        assert all(known[image.tobytes()] == label for image, label in read)
+        np.testing.assert_array_equal(split.labels, [label for _, label in read])
+        np.testing.assert_array_equal(split.image(2), read[2][0])
+
+
+def test_unknown_tfds_name():
+    with pytest.raises(ValueError, match="TensorFlow Datasets has no data set 'no_such_set'"):
+        load_data("tfds:no_such_set")
+
+
+def stream_split(size, buffer=16384):
+    encoded = tf.range(size)
+    return StreamSplit(size, lambda: tf.data.Dataset.from_tensor_slices((encoded, encoded)), lambda x: x, buffer)
+
+
+@pytest.mark.parametrize(
+    "split", [array_split(np.arange(11, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8), np.arange(11)), stream_split(11)]
+)
+def test_shuffled_order(split):
+    """Every pass holds every example once, in an order of its own; any position can be started from; a seed fixes it all."""
+
+    def labels(start, count, seed=5):
+        return [int(label) for _, _, label in split.shuffled(seed, start).take(count)]
+
+    order = labels(0, 44)
+    passes = [order[i : i + 11] for i in range(0, 44, 11)]
+    assert all(sorted(one) == list(range(11)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 4
+    for start in (1, 10, 11, 25):
+        assert labels(start, 44 - start) == order[start:]
+        assert int(next(iter(split.shuffled(5, start)))[0]) == start
+    assert labels(0, 11, seed=6) != order[:11]
