@@ -5,30 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from photographs import tiles, write_folder
 from PIL import Image
-from sklearn.datasets import load_digits, load_sample_images
+from sklearn.datasets import load_digits
 
 from keras_widerresnet.data import load_data
 from keras_widerresnet.data.arrays import array_split
 from keras_widerresnet.data.folder import folder
 from keras_widerresnet.data.split import StreamSplit
 from keras_widerresnet.data.tfds_source import tfds_images
-
-PHOTOGRAPHS = load_sample_images().images
-
-
-def tiles(count, size=24):
-    """Real image content: pieces of scikit-learn's photographs."""
-    photograph = PHOTOGRAPHS[0]
-    return [photograph[i * size : (i + 1) * size, 3 * i : 3 * i + size] for i in range(count)]
-
-
-def write_folder(root, classes=("cat", "dog"), count=5, suffix=".jpg"):
-    for name in classes:
-        (root / name).mkdir(parents=True)
-        for index, tile in enumerate(tiles(count)):
-            Image.fromarray(tile).save(root / name / f"{index}{suffix}")
-    return root
 
 
 def write_idx(path, array, type_code=8):
@@ -87,7 +72,7 @@ def test_damaged_idx_files(tmp_path):
             load_data(f"idx:{tmp_path}")
     path.write_bytes(good)
     write_idx(tmp_path / "train-labels-idx1-ubyte", np.zeros(5))
-    with pytest.raises(ValueError, match="4 images.*5 labels"):
+    with pytest.raises(ValueError, match=r"4 images.*5 labels"):
         load_data(f"idx:{tmp_path}")
 
 
@@ -181,9 +166,9 @@ class TileImages(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, _):
-        return {"train": self._generate(range(9)), "test": self._generate(range(9, 13))}
+        return {"train": self._generate_examples(range(9)), "test": self._generate_examples(range(9, 13))}
 
-    def _generate(self, indices):
+    def _generate_examples(self, indices):
         all_tiles = tiles(13)
         for index in indices:
             yield index, {"image": all_tiles[index], "label": index % 2}
@@ -191,7 +176,7 @@ class TileImages(tfds.core.GeneratorBasedBuilder):
 
 def test_tfds_by_name(tmp_path):
     data = tfds_images("tile_images", data_dir=str(tmp_path))
-    assert (data.train.size, data.test.size, data.class_names) == (9, 4, ["left", "right"])
+    assert (data.train.size, data.test.size, data.class_names) == (9, 4, ("left", "right"))
     known = {tile.tobytes(): index % 2 for index, tile in enumerate(tiles(13))}
     for split in (data.train, data.test):
         read = examples(split.ordered(), 20)

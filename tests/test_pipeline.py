@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from photographs import PHOTOGRAPHS
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from keras_widerresnet.data import load_data, pipeline
 from keras_widerresnet.preprocessing import preprocess_input
-
-PHOTOGRAPHS = load_sample_images().images
 
 
 @pytest.mark.parametrize("crop", pipeline.CROPS)

@@ -74,7 +74,9 @@ class Checkpoint(keras.callbacks.Callback):
     def __init__(self, directory: pathlib.Path, model: keras.Model):
         super().__init__()
         model.optimizer.build(model.trainable_variables)
-        state = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        # TensorFlow does not find the generators of the dropout layers by itself.
+        generators = [variable.value for variable in model.variables if variable.path.endswith("seed_generator_state")]
+        state = tf.train.Checkpoint(model=model, optimizer=model.optimizer, generators=generators)
         self.manager = tf.train.CheckpointManager(state, str(directory), max_to_keep=2)
         self.optimizer = model.optimizer
 

@@ -23,7 +23,7 @@ from keras_widerresnet.structures import find_structure
 from keras_widerresnet.training import callbacks
 from keras_widerresnet.training.config import TrainingConfig
 from keras_widerresnet.training.optimizer import LinearDecay, TorchSGD
-from keras_widerresnet.training.strategy import make_strategy, synchronize_batch_norm
+from keras_widerresnet.training.strategy import make_strategy, synchronize_batch_norm, test_batch_size
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def train(config: TrainingConfig) -> pathlib.Path:
         return run_dir / REPORT_FILE
     strategy = make_strategy(config.logical_devices)
     data = load_data(config.data, skip_corrupt=config.skip_corrupt, convert_rgb=config.convert_rgb, verify=config.verify_images)
-    _check_batch(config, data, strategy)
+    test_batch = _check_batch(config, data, strategy)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -81,7 +81,7 @@ def train(config: TrainingConfig) -> pathlib.Path:
         seed=config.seed,
         start_step=steps_done,
     )
-    test_batches = pipeline.test_batches(data.test, crop_size=crop_size, batch_size=config.batch_size)
+    test_batches = pipeline.test_batches(data.test, crop_size=crop_size, batch_size=test_batch)
     initial_epoch = steps_done // steps_per_epoch
     best = _forget_later_epochs(run_dir / METRICS_FILE, initial_epoch)
     try:
@@ -151,10 +151,12 @@ def _is_finished(run_dir: pathlib.Path, config: TrainingConfig) -> bool:
     return (run_dir / REPORT_FILE).is_file()
 
 
-def _check_batch(config: TrainingConfig, data: ImageData, strategy) -> None:
+def _check_batch(config: TrainingConfig, data: ImageData, strategy) -> int:
+    """The batch size for testing; refuses one that the replicas cannot share."""
     replicas = strategy.num_replicas_in_sync
     if config.batch_size % replicas:
         raise InputError(f"--batch_size must be a multiple of the {replicas} replicas. Received: {config.batch_size}")
+    return test_batch_size(data.test.size, config.batch_size, replicas)
 
 
 def _prepare(run_dir: pathlib.Path, config: TrainingConfig) -> None:

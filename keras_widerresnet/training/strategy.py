@@ -32,6 +32,23 @@ def make_strategy(logical_devices: int = 0) -> tf.distribute.MirroredStrategy:
     )
 
 
+def test_batch_size(images: int, batch_size: int, replicas: int) -> int:
+    """The largest batch size up to `batch_size` whose last, partial batch still holds an image for every replica.
+
+    TensorFlow hands the images of a partial batch to the first replicas, and kernels fail on the empty share of the others; Keras adds up
+    the shares of the first batch, which must be equal.
+
+    Raises:
+        InputError: if there is none, for fewer test images than about the square of the replicas.
+    """
+    largest = min(batch_size, images)
+    for size in range(largest - largest % replicas, 0, -replicas):
+        last = images % size or size
+        if last > size * (replicas - 1) // replicas:
+            return size
+    raise InputError(f"{images} test images cannot be shared out among {replicas} replicas: use more images or fewer replicas")
+
+
 def synchronize_batch_norm(model: keras.Model) -> None:
     """Makes every batch norm of `model` use the statistics of the whole batch rather than of one replica's share."""
     for layer in model.layers:
