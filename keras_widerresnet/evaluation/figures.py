@@ -57,7 +57,6 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names: Seq
         xticks_rotation="vertical" if few else "horizontal",
         colorbar=not few,
         ax=axes,
-        im_kw={"norm": "symlog"} if few else None,
     )
     if not few:
         axes.set(xticks=[], yticks=[])
