@@ -24,8 +24,6 @@ setup(
         "keras>=3.12,<4",
         "matplotlib>=3.9",
         "numpy>=1.26",
-        # On Python 3.10 pip needs the hint: without it the search for a protobuf that all accept takes a quarter of an hour.
-        "protobuf<6.33; python_version < '3.11'",
         "scikit-learn>=1.5",
         "tabulate>=0.9",
         "tensorboard>=2.18",
