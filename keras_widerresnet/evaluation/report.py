@@ -51,7 +51,7 @@ def _report(config, structure, data, crop_size, probabilities, labels, predicted
     best = max(history, key=lambda row: row["val_accuracy"])
     results = [
         ("test images", f"{len(labels):,}"),
-        ("top-1 accuracy", f"{1 - errors / len(labels):.2%} ({errors} errors)"),
+        ("top-1 accuracy", f"{1 - errors / len(labels):.2%} ({errors} wrong)"),
         ("test loss (cross-entropy)", f"{log_loss(labels, probabilities, labels=range(data.classes)):.4f}"),
         ("best epoch, chosen on the test images", f"{best['epoch'] + 1:.0f}, {best['val_accuracy']:.2%}"),
         ("training speed", f"{np.median([row['images_per_second'] for row in history]):.0f} images/s (median epoch)"),
@@ -76,7 +76,7 @@ def _report(config, structure, data, crop_size, probabilities, labels, predicted
 
 {_table(results, ("final model", ""))}
 
-The same run again, from the repository: `python scripts/train.py --flagfile=flags.txt --output_dir=ANOTHER` (flags in
+The same run again, from the repository: `python scripts/train.py --flagfile=RUN/flags.txt --output_dir=ANOTHER` (flags in
 [flags.txt](flags.txt), package versions in [versions.json](versions.json)).
 
 ![learning curves](curves.png)
