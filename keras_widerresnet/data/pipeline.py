@@ -35,6 +35,11 @@ def center_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     return _crop(image, top, left, size, size)
 
 
+def test_view(image: tf.Tensor, size: int) -> tf.Tensor:
+    """What the network sees in testing: the shorter side resized to `size`, then the centre crop; float32 (size, size, 3), 0..255."""
+    return center_crop(resize_shorter_side(image, size), size)
+
+
 def padded_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
     """The shorter side resized to `size`, an eighth of `size` mirrored on every side, then a random crop (usual for CIFAR: 4 of 32)."""
     image = resize_shorter_side(image, size)
@@ -62,7 +67,7 @@ def random_sized_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor
         top, left = tf.unstack(tf.cast(draws[first, 3:5] * tf.cast(room, tf.float32), tf.int32))
         return _resized(image[top : top + crop_height, left : left + crop_width], [size, size])
 
-    cropped = tf.cond(tf.reduce_any(fits), crop, lambda: center_crop(resize_shorter_side(image, size), size))
+    cropped = tf.cond(tf.reduce_any(fits), crop, lambda: test_view(image, size))
     return tf.ensure_shape(cropped, [size, size, 3])
 
 
@@ -87,7 +92,7 @@ def train_batches(
         InputError: for an unknown crop.
     """
     crops = {
-        "center": lambda image, _: center_crop(resize_shorter_side(image, crop_size), crop_size),
+        "center": lambda image, _: test_view(image, crop_size),
         "padded": lambda image, draw: padded_crop(image, crop_size, draw),
         "random_sized": lambda image, draw: random_sized_crop(image, crop_size, draw),
     }
@@ -108,7 +113,7 @@ def train_batches(
 def test_batches(split: IndexedSplit | StreamSplit, *, crop_size: int, batch_size: int) -> tf.data.Dataset:
     """Every image once, shorter side resized and centre cropped: (float32 images (batch, S, S, 3), int32 labels (batch,))."""
     examples = split.ordered().map(
-        lambda image, label: (normalise(center_crop(resize_shorter_side(image, crop_size), crop_size)), label),
+        lambda image, label: (normalise(test_view(image, crop_size)), label),
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     return examples.batch(batch_size).with_options(_options()).prefetch(tf.data.AUTOTUNE)
@@ -116,7 +121,7 @@ def test_batches(split: IndexedSplit | StreamSplit, *, crop_size: int, batch_siz
 
 def shown_image(image: tf.Tensor, crop_size: int) -> tf.Tensor:
     """An image as the network sees it in testing, uint8 (S, S, 3), for pictures."""
-    return tf.cast(tf.round(center_crop(resize_shorter_side(image, crop_size), crop_size)), tf.uint8)
+    return tf.cast(tf.round(test_view(image, crop_size)), tf.uint8)
 
 
 def _resized(image, target) -> tf.Tensor:
