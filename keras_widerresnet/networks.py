@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 import re
 from collections.abc import Callable, Sequence
 
@@ -11,15 +12,16 @@ from keras import layers
 from keras_widerresnet import units
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.structures import MAX_HALVINGS, POOL_PADDINGS, STRUCTURES, Structure, Unit, find_structure, stage_filters
-from keras_widerresnet.weights import load_weights
+from keras_widerresnet.weights.assign import assign_weights
 
 POOLINGS = (None, "avg", "max")
 _ARGUMENTS = """
     Args:
         include_top: whether to end in global average pooling and the `linear{classes}` classifier; without it the network ends in
             `bn7` and ReLU, (batch, H / output stride, W / output stride, 4096).
-        weights: None (random, by the release's initialisers), or the path of a `.weights.h5` or `.keras` file whose layers have our
-            names; `"imagenet"` is not available yet.
+        weights: None (random, by the release's initialisers); `"imagenet"` for the official weights of Models A and A1, or another name
+            of `weights.PRETRAINED`; or the path of a `.weights.h5` or `.keras` file whose layers have our names, or of an original file
+            (see `weights.read_original`).
         input_tensor: Keras tensor to use as the image input.
         input_shape: (H, W, C), channels last; default (S, S, 3) with the top and (None, None, 3) without.
         pooling: without the top, None (feature map), `"avg"` or `"max"` (global pooling, (batch, 4096)).
@@ -31,6 +33,7 @@ _ARGUMENTS = """
         dropout: rate before the last convolution of the units of B6 and B7, or a pair of rates.
         width: factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 by the release's rule.
         downsampling: None for the structure's own, `"pool"`, `"stride"`, or one of the two for each halving before B2..B6.
+        activation: `"relu"`, or `"leaky_relu"` of slope 0.01 (InPlace-ABN release).
 
     Inputs of the model are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs are float32 probabilities
     (batch, classes) or logits, also under a mixed-precision policy.
@@ -46,7 +49,7 @@ _ARGUMENTS = """
 def WiderResNet(
     structure: str | Structure,
     include_top: bool = True,
-    weights: str | None = None,
+    weights: str | pathlib.Path | None = None,
     input_tensor=None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
@@ -59,6 +62,7 @@ def WiderResNet(
     dropout: float | tuple[float, float] = 0.0,
     width: float | Sequence[float] = 1.0,
     downsampling: str | Sequence[str] | None = None,
+    activation: str = "relu",
 ) -> keras.Model:
     structure = find_structure(structure)
     if downsampling is not None:
@@ -66,22 +70,19 @@ def WiderResNet(
         structure = structure.replace(downsampling=choices)
     if pool_padding not in POOL_PADDINGS:
         raise InputError(f"`pool_padding` must be one of {POOL_PADDINGS}. Received: {pool_padding!r}")
+    if activation not in units.ACTIVATIONS:
+        raise InputError(f"`activation` must be one of {units.ACTIVATIONS}. Received: {activation!r}")
     if pooling not in POOLINGS:
         raise InputError(f"`pooling` must be one of {POOLINGS}. Received: {pooling!r}")
     if include_top and (not isinstance(classes, int) or classes < 1):
         raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
-    if weights == "imagenet":
-        raise InputError(
-            "weights='imagenet' is not available yet: this version has no converter for the official files. "
-            "Use weights=None, or the path of a .weights.h5 or .keras file."
-        )
     plan = structure.plan(width=width, output_stride=output_stride, dropout=dropout)
 
     image = _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride)
     x = units.conv(image, stage_filters(width)[1][0], 3, "conv1a")
     for item in plan:
-        x = units.residual_unit(x, item) if isinstance(item, Unit) else units.max_pool(x, item, pool_padding)
-    x = units.batch_norm_relu(x, "bn7", "relu7")
+        x = units.residual_unit(x, item, activation) if isinstance(item, Unit) else units.max_pool(x, item, pool_padding)
+    x = units.batch_norm_relu(x, "bn7", "relu7", activation)
     if include_top:
         x = _classifier(x, classes, classifier_activation)
     elif pooling is not None:
@@ -91,7 +92,10 @@ def WiderResNet(
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     model = keras.Model(inputs, x, name=name or _model_name(structure))
     if weights is not None:
-        load_weights(model, weights, include_top=include_top)
+        from keras_widerresnet.weights import find_weights  # builds networks itself, to convert
+
+        arrays = find_weights(weights, structure, head="classification" if include_top else None, activation=activation, pool_padding=pool_padding)
+        assign_weights(model, arrays, repr(weights), ignore_head=not include_top)
     return model
 
 
@@ -139,7 +143,7 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
 
     def build(
         include_top: bool = True,
-        weights: str | None = None,
+        weights: str | pathlib.Path | None = None,
         input_tensor=None,
         input_shape: tuple[int | None, int | None, int] | None = None,
         pooling: str | None = None,
@@ -152,6 +156,7 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
         dropout: float | tuple[float, float] = 0.0,
         width: float | Sequence[float] = 1.0,
         downsampling: str | Sequence[str] | None = None,
+        activation: str = "relu",
     ) -> keras.Model:
         return WiderResNet(
             structure,
@@ -168,6 +173,7 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
             dropout=dropout,
             width=width,
             downsampling=downsampling,
+            activation=activation,
         )
 
     build.__name__ = build.__qualname__ = f"WideResNet{key}"

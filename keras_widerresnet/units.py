@@ -14,6 +14,8 @@ from keras_widerresnet.structures import Pool, Unit
 BATCH_NORM_EPSILON = 1.001e-5
 BATCH_NORM_MOMENTUM = 0.9
 DATA_FORMAT = "channels_last"
+ACTIVATIONS = ("relu", "leaky_relu")
+LEAKY_SLOPE = 0.01  # InPlace-ABN release; Keras' default is 0.3
 
 
 def he_normal() -> keras.initializers.Initializer:
@@ -113,18 +115,21 @@ def conv(x, filters: int, kernel: int, name: str, *, stride: int = 1, dilation: 
     )(x)
 
 
-def batch_norm_relu(x, name: str, relu_name: str):
-    """Batch norm (scale and shift learned) and ReLU, the pre-activation of every convolution but conv1a."""
+def batch_norm_relu(x, name: str, relu_name: str, activation: str = "relu"):
+    """Batch norm (scale and shift learned) and one of `ACTIVATIONS`, the pre-activation of every convolution but conv1a."""
     x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
+    if activation == "leaky_relu":
+        return layers.LeakyReLU(LEAKY_SLOPE, name=relu_name)(x)
     return layers.Activation("relu", name=relu_name)(x)
 
 
-def residual_unit(x, unit: Unit):
+def residual_unit(x, unit: Unit, activation: str = "relu"):
     """One pre-activation unit, basic (3x3, 3x3) or bottleneck (1x1, 3x3, 1x1).
 
     Args:
         x: tensor (batch, H, W, `unit.in_channels`).
         unit: what to build; layer names are the official parameter names of unit `unit.name`.
+        activation: one of `ACTIVATIONS`.
 
     Returns:
         Tensor (batch, H', W', `unit.filters[-1]`), with H' = ceil(H / stride): shortcut + branch 2, no activation after it.
@@ -133,7 +138,7 @@ def residual_unit(x, unit: Unit):
     for index, (filters, kernel, dilation) in enumerate(zip(unit.filters, unit.kernels, unit.dilations, strict=True)):
         suffix = f"{unit.name}_branch2" + ("a" if index == 0 else f"b{index}")
         stride = unit.stride if index == 0 else 1
-        branch = batch_norm_relu(branch, f"bn{suffix}", f"res{suffix}_relu")
+        branch = batch_norm_relu(branch, f"bn{suffix}", f"res{suffix}_relu", activation)
         if index == 0 and unit.projection:
             # The projection reads the pre-activated input, not x itself.
             shortcut = conv(branch, unit.filters[-1], 1, f"res{unit.name}_branch1", stride=stride)

@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-import pathlib
 import re
 
 import keras
 import numpy as np
 
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.weights.keras_file import read_keras_weights
 
 _CLASSIFIER = re.compile(r"linear(\d+)")
+_HEAD = re.compile(r"linear\d+|conv6a")
 
 
-def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], source: str, ignore_classifier: bool = False) -> None:
+def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], source: str, ignore_head: bool = False) -> None:
     """Sets every weight of `model` from `arrays`.
 
     Args:
         model: a network with our layer names.
         arrays: layer name -> arrays in the order and shapes of `layer.weights`.
         source: what to call their origin in an error.
-        ignore_classifier: whether a classifier in `arrays` that the model lacks is left aside.
+        ignore_head: whether a classifier or segmentation head in `arrays` that the model lacks is left aside.
 
     Raises:
         InputError: with one table of the missing, unused and mismatched layers; the model is then unchanged.
     """
     targets = {layer.name: layer for layer in model.layers if layer.weights}
-    unused = [name for name in arrays if name not in targets and not (ignore_classifier and _CLASSIFIER.fullmatch(name))]
+    unused = [name for name in arrays if name not in targets and not (ignore_head and _HEAD.fullmatch(name))]
     rows = [f"  missing     {name}" for name in targets if name not in arrays]
     rows += [f"  unused      {name}" for name in unused]
     for name, layer in targets.items():
@@ -39,18 +38,6 @@ def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], sour
         raise InputError(f"The weights of {source} do not fit {model.name!r}{_class_hint(targets, arrays)}:\n" + "\n".join(rows))
     for name, layer in targets.items():
         layer.set_weights(arrays[name])
-
-
-def load_weights(model: keras.Model, path: str | pathlib.Path, include_top: bool = True) -> None:
-    """Loads a `.weights.h5` or `.keras` file by layer name.
-
-    Args:
-        include_top: False leaves a classifier in the file aside.
-
-    Raises:
-        InputError: if the file cannot be read or does not fit.
-    """
-    assign_weights(model, read_keras_weights(path), repr(str(path)), ignore_classifier=not include_top)
 
 
 def _class_hint(targets, arrays) -> str:

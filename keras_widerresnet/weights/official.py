@@ -46,24 +46,28 @@ def to_keras(array: np.ndarray) -> np.ndarray:
     return np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array.T
 
 
-def assign_official(model: keras.Model, parameters: Mapping[str, np.ndarray], source: str, ignore_classifier: bool = False) -> None:
-    """Sets every weight of `model` from official parameters.
-
-    Args:
-        model: a network with our layer names.
-        parameters: official name (without `arg:`/`aux:`) -> array in the official layout.
-        source: what to call their origin in an error.
-        ignore_classifier: whether a classifier that the model lacks is left aside.
-
-    Raises:
-        InputError: with one table of what is missing, unused or of another shape; the model is then unchanged.
-    """
+def layer_arrays(parameters: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
+    """Official parameters, without `arg:` and `aux:`, as layer name -> arrays in Keras' order and layout (views, not copies)."""
     arrays: dict[str, dict[str, np.ndarray]] = {}
     for name, array in parameters.items():
         layer_name, _, suffix = name.rpartition("_")
         if suffix in ("mean", "var"):
             layer_name, suffix = layer_name.removesuffix("_moving"), f"moving_{suffix}"
         arrays.setdefault(layer_name, {})[suffix] = to_keras(array)
-    order = [suffix for suffixes in SUFFIXES.values() for suffix in suffixes]
-    by_layer = {layer: [found[key] for key in sorted(found, key=order.index)] for layer, found in arrays.items()}
-    assign_weights(model, by_layer, source, ignore_classifier)
+    order = {suffix: place for suffixes in SUFFIXES.values() for place, suffix in enumerate(suffixes)}
+    return {layer: [found[key] for key in sorted(found, key=lambda key: order.get(key, len(order)))] for layer, found in arrays.items()}
+
+
+def assign_official(model: keras.Model, parameters: Mapping[str, np.ndarray], source: str, ignore_head: bool = False) -> None:
+    """Sets every weight of `model` from official parameters.
+
+    Args:
+        model: a network with our layer names.
+        parameters: official name (without `arg:`/`aux:`) -> array in the official layout.
+        source: what to call their origin in an error.
+        ignore_head: whether a classifier or segmentation head that the model lacks is left aside.
+
+    Raises:
+        InputError: with one table of what is missing, unused or of another shape; the model is then unchanged.
+    """
+    assign_weights(model, layer_arrays(parameters), source, ignore_head)

@@ -1,0 +1,89 @@
+"""Dilated fully convolutional networks for semantic segmentation (official release)."""
+
+from __future__ import annotations
+
+import pathlib
+
+import keras
+from keras import layers
+
+from keras_widerresnet import units
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.networks import WiderResNet
+from keras_widerresnet.structures import Structure, find_structure
+from keras_widerresnet.weights.assign import assign_weights
+
+HEAD_FILTERS = 512
+HEAD_DILATION = 12
+RELEASE_DROPOUT = (0.3, 0.5)
+
+
+def WideResNetFCN(
+    backbone: str | Structure = "A1",
+    classes: int = 21,
+    classifier_convs: int = 2,
+    output_stride: int | None = 8,
+    weights: str | pathlib.Path | None = None,
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    *,
+    pool_padding: str = "ceil",
+    dropout: float | tuple[float, float] = RELEASE_DROPOUT,
+    width: float = 1.0,
+    name: str | None = None,
+) -> keras.Model:
+    """The release's segmentation network: a dilated backbone and a head of one or two dilated convolutions (official release).
+
+    Args:
+        backbone: as `WiderResNet`'s `structure`.
+        classes: number of classes.
+        classifier_convs: 1 (`linear{classes}`, 3x3) or 2 (`conv6a` of 512 filters and ReLU before it), both of dilation 12.
+        output_stride: 8, 16, or None for the backbone's own.
+        weights: None; a classification name of `weights.PRETRAINED` (the head keeps its initial values); a segmentation name such as
+            `"cityscapes"`; or a file of a segmentation network.
+        input_shape: (H, W, 3), sizes may be None.
+        pool_padding, dropout, width: as in `WiderResNet`.
+
+    Inputs are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs float32 logits (batch, H / stride, W / stride, classes).
+
+    Raises:
+        InputError: for options, or weights, that do not fit.
+    """
+    if classifier_convs not in (1, 2):
+        raise InputError(f"`classifier_convs` must be 1 or 2. Received: {classifier_convs!r}")
+    if not isinstance(classes, int) or classes < 1:
+        raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
+    from keras_widerresnet.weights import find_weights, is_classification
+
+    structure = find_structure(backbone)
+    only_backbone = weights is not None and is_classification(weights)
+    features = WiderResNet(
+        structure,
+        include_top=False,
+        weights=weights if only_backbone else None,
+        input_shape=input_shape,
+        output_stride=output_stride,
+        pool_padding=pool_padding,
+        dropout=dropout,
+        width=width,
+    )
+    x = features.output
+    if classifier_convs == 2:
+        x = layers.Activation("relu", name="relu6a")(_head_conv(x, HEAD_FILTERS, "conv6a"))
+    x = _head_conv(x, classes, f"linear{classes}", dtype="float32")
+    model = keras.Model(features.inputs, x, name=name or f"{features.name}_fcn")
+    if weights is not None and not only_backbone:
+        assign_weights(model, find_weights(weights, structure, head="segmentation", pool_padding=pool_padding), repr(weights))
+    return model
+
+
+def _head_conv(x, filters: int, name: str, **options):
+    return layers.Conv2D(
+        filters,
+        3,
+        padding="same",
+        dilation_rate=HEAD_DILATION,
+        kernel_initializer=units.he_normal(),
+        data_format=units.DATA_FORMAT,
+        name=name,
+        **options,
+    )(x)
