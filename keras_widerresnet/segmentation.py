@@ -43,7 +43,7 @@ def WideResNetFCN(
         input_shape: (H, W, 3), sizes may be None.
         pool_padding, dropout, width: as in `WiderResNet`.
 
-    Inputs are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs float32 logits (batch, H / stride, W / stride, classes).
+    Inputs are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs logits (batch, H / stride, W / stride, classes).
 
     Raises:
         InputError: for options, or weights, that do not fit.
@@ -69,14 +69,14 @@ def WideResNetFCN(
     x = features.output
     if classifier_convs == 2:
         x = layers.Activation("relu", name="relu6a")(_head_conv(x, HEAD_FILTERS, "conv6a"))
-    x = _head_conv(x, classes, f"linear{classes}", dtype="float32")
+    x = _head_conv(x, classes, f"linear{classes}")
     model = keras.Model(features.inputs, x, name=name or f"{features.name}_fcn")
     if weights is not None and not only_backbone:
         assign_weights(model, find_weights(weights, structure, head="segmentation", pool_padding=pool_padding), repr(weights))
     return model
 
 
-def _head_conv(x, filters: int, name: str, **options):
+def _head_conv(x, filters: int, name: str):
     return layers.Conv2D(
         filters,
         3,
@@ -85,5 +85,4 @@ def _head_conv(x, filters: int, name: str, **options):
         kernel_initializer=units.he_normal(),
         data_format=units.DATA_FORMAT,
         name=name,
-        **options,
     )(x)

@@ -18,7 +18,7 @@ def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], sour
 
     Args:
         model: a network with our layer names.
-        arrays: layer name -> arrays in the order and shapes of `layer.weights`.
+        arrays: layer name -> arrays in the order and shapes of `layer.weights`; emptied, to need no more memory than the model.
         source: what to call their origin in an error.
         ignore_head: whether a classifier or segmentation head in `arrays` that the model lacks is left aside.
 
@@ -37,7 +37,7 @@ def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], sour
     if rows:
         raise InputError(f"The weights of {source} do not fit {model.name!r}{_class_hint(targets, arrays)}:\n" + "\n".join(rows))
     for name, layer in targets.items():
-        layer.set_weights(arrays[name])
+        layer.set_weights(arrays.pop(name))
 
 
 def _class_hint(targets, arrays) -> str:

@@ -11,8 +11,10 @@ import numpy as np
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
 from keras_widerresnet.structures import Structure, find_structure
+from keras_widerresnet.units import kernels_at_zero
+from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.keras_file import read_keras_weights
-from keras_widerresnet.weights.official import assign_official, layer_arrays
+from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import Original, read_original
 from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained
 
@@ -47,10 +49,10 @@ def same_network(first: str | Structure, second: str | Structure) -> bool:
     return find_structure(first).replace() == find_structure(second).replace()
 
 
-def convert(source: str | pathlib.Path, structure: str | Structure, output: str | pathlib.Path, width: float = 1.0) -> keras.Model:
+def convert(source: str | pathlib.Path, structure: str | Structure, output: str | pathlib.Path, width: float = 1.0) -> int:
     """Converts an original checkpoint to a `.weights.h5` file, complete or not at all.
 
-    The network's kind is read off the file: a classification network with or without its classifier, or a segmentation network with its head.
+    The network's kind is read off the file: a classification network with or without its classifier, or a segmentation network.
 
     Args:
         source: a file that `read_original` knows.
@@ -60,7 +62,7 @@ def convert(source: str | pathlib.Path, structure: str | Structure, output: str 
         width: the network's width.
 
     Returns:
-        The network, with the weights.
+        The number of values written, parameters and running statistics.
 
     Raises:
         InputError: if the file cannot be read, is known to be of another structure, or does not fit; then with one table of all that is
@@ -71,12 +73,15 @@ def convert(source: str | pathlib.Path, structure: str | Structure, output: str 
         raise InputError(f"The output's name must end in .weights.h5. Received: {str(output)!r}")
     check_known(source, structure)
     original = read_original(source)
-    model = empty_network(original, structure, width)
-    assign_official(model, original.parameters, repr(str(source)), ignore_head=original.kind != "mxnet" and not _has_top(original))
+    model = _network(original, structure, width)
+    arrays = layer_arrays(original.parameters)
+    ignore_head = not original.classifier_convs and not _has_top(original)
+    original.parameters.clear()  # so that each array is let go when it is assigned
+    assign_weights(model, arrays, repr(str(source)), ignore_head)
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as temporary:
         model.save_weights(temporary)
-    return model
+    return model.count_params()
 
 
 def check_known(source: str | pathlib.Path, structure: str | Structure) -> None:
@@ -86,14 +91,11 @@ def check_known(source: str | pathlib.Path, structure: str | Structure) -> None:
         raise InputError(f"{str(source)!r} is {known[1].name}: it is of Model {known[0].structure}, not of {structure}")
 
 
-def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> int:
-    """Reads both files again and compares every parameter.
-
-    Returns:
-        The number of values compared, all equal to the bit.
+def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> None:
+    """Reads both files again and compares every value.
 
     Raises:
-        InputError: naming the first layer that differs.
+        InputError: naming the first layer that is not equal to the bit.
     """
     original = read_original(source)
     expected, found = layer_arrays(original.parameters), read_keras_weights(converted)
@@ -103,7 +105,6 @@ def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> int:
         ours, theirs = found.get(name, []), expected.get(name, [])
         if len(ours) != len(theirs) or not all(map(np.array_equal, ours, theirs)):
             raise InputError(f"{str(converted)!r} differs from {str(source)!r} in layer {name}")
-    return sum(array.size for arrays in found.values() for array in arrays)
 
 
 def _has_top(original: Original) -> bool:
@@ -111,13 +112,14 @@ def _has_top(original: Original) -> bool:
     return original.classes is not None and f"linear{original.classes}_bias" in original.parameters
 
 
-def empty_network(original: Original, structure: str | Structure, width: float = 1.0) -> keras.Model:
-    """The network, at its initial values, whose weights `original` holds."""
+def _network(original: Original, structure: str | Structure, width: float) -> keras.Model:
+    """The network, all zeros, whose weights `original` holds."""
     from keras_widerresnet.networks import WiderResNet
     from keras_widerresnet.segmentation import WideResNetFCN
 
-    if original.classifier_convs:
-        return WideResNetFCN(structure, original.classes, original.classifier_convs, width=width)
-    top = {"classes": original.classes} if _has_top(original) else {"include_top": False}
-    options = {"activation": original.activation, "pool_padding": original.pool_padding, "input_shape": (None, None, 3)}
-    return WiderResNet(structure, width=width, **top, **options)
+    with kernels_at_zero():
+        if original.classifier_convs:
+            return WideResNetFCN(structure, original.classes, original.classifier_convs, width=width)
+        top = {"classes": original.classes} if _has_top(original) else {"include_top": False}
+        options = {"activation": original.activation, "pool_padding": original.pool_padding}
+        return WiderResNet(structure, width=width, input_shape=(None, None, 3), **top, **options)

@@ -128,16 +128,17 @@ def convert_to(
         raise InputError(f"--output is needed with --model={model}; only a name ({', '.join(PRETRAINED)}) has a place in the cache")
     if output.exists() and not overwrite:
         raise InputError(f"{str(output)!r} exists; --overwrite replaces it")
-    network = convert(source, record.structure if record else model, output, width)
-    values = compare(source, output) if verify else network.count_params()
+    values = convert(source, record.structure if record else model, output, width)
+    if verify:
+        compare(source, output)
     return output, values
 
 
 def find_file(record: Pretrained, include_top: bool = True) -> pathlib.Path:
     """The converted file of a record, after conversion or download where that is needed.
 
-    Places, in order: a converted file in the cache; a converted or original file in `saved_models/` (of the working directory, and of the
-    repository); an original in the folder, or the file, `KERAS_WIDERRESNET_WEIGHTS_DIR`; the record's addresses. An original is recognised by
+    Places, in order: a converted file in the cache; a converted or original file in `saved_models/` (of the working directory, and of
+    the repository); an original in the folder, or the file, `KERAS_WIDERRESNET_WEIGHTS_DIR`; the record's addresses. An original is recognised by
     its checksum, converted once, and kept in the cache.
 
     Raises:

@@ -38,7 +38,7 @@ MIN_ARRAY_BYTES = 21  # version 0 with one uint8
 MIN_NAME_BYTES = 8 + PREFIX_LENGTH + 1
 
 
-def read_params(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+def read_params(path: str | pathlib.Path, mapped: bool = False) -> dict[str, np.ndarray]:
     """The arrays of an MXNet `.params` file (MXNet NDArray file format, versions 0 to 3).
 
     Every size is compared with the bytes left in the file before anything is read or allocated, so a damaged or hostile file costs no more
@@ -46,6 +46,7 @@ def read_params(path: str | pathlib.Path) -> dict[str, np.ndarray]:
 
     Args:
         path: the file.
+        mapped: give read-only arrays that lie in the file and are read when they are used, rather than copies in memory.
 
     Returns:
         Name with its `arg:` or `aux:` prefix -> array of the dtype in the file, in the file's order.
@@ -58,7 +59,7 @@ def read_params(path: str | pathlib.Path) -> dict[str, np.ndarray]:
         if not path.is_file():
             raise InputError(f"No parameter file at {str(path)!r}. Expected an MXNet .params file")
         with path.open("rb") as file:
-            return _read_list(_Reader(path, file))
+            return _read_list(_Reader(path, file, mapped))
     except OSError as error:
         raise InputError(f"{str(path)!r} cannot be read: {error}") from None
 
@@ -93,8 +94,9 @@ def write_params(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray], ver
 class _Reader:
     """An open file whose sizes are checked against the bytes left before they are used."""
 
-    def __init__(self, path: pathlib.Path, file: BinaryIO):
+    def __init__(self, path: pathlib.Path, file: BinaryIO, mapped: bool):
         self.path = path
+        self.mapped = mapped
         self.file = file
         self.offset = 0
         self.size = os.fstat(file.fileno()).st_size
@@ -117,6 +119,13 @@ class _Reader:
         if received != size:  # the file has shrunk since it was opened
             raise self.error(self.offset, f"{what} in {size} bytes", f"{received} bytes")
         self.offset += size
+
+    def map(self, shape: tuple[int, ...], dtype: np.dtype, size: int) -> np.ndarray:
+        """The next `size` bytes as an array in the file, skipped here."""
+        array = np.memmap(self.file, dtype, "r", self.offset, shape)
+        self.offset += size
+        self.file.seek(self.offset)
+        return array
 
     def take(self, size: int, what: str) -> bytearray:
         self.require(size, what)
@@ -179,6 +188,8 @@ def _read_array(reader: _Reader) -> np.ndarray:
     size = math.prod(shape) * dtype.itemsize  # of Python's integers, which cannot overflow
     what = f"{dtype} values of shape {shape}"
     reader.require(size, what)
+    if reader.mapped and shape:
+        return reader.map(shape, dtype, size)
     try:
         array = np.empty(shape, dtype)
     except MemoryError:

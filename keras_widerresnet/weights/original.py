@@ -69,9 +69,10 @@ def read_original(path: str | pathlib.Path) -> Original:
     """Reads an original checkpoint; its kind is told from its first bytes and its names, not from its file name.
 
     Args:
-        path: an MXNet `.params` file (official release), a PyTorch state dict with the names of psa's resnet38d or of the InPlace-ABN release
-            (alone or under `"state_dict"`, with or without `module.`; needs PyTorch), or an `.h5` file in resnet38d-tf's layout.
-            InPlace-ABN's scale |γ| + ε becomes γ, and its ε goes into the running variance.
+        path: an MXNet `.params` file (official release), a PyTorch state dict with the names of psa's resnet38d or of the InPlace-ABN
+            release (alone or under `"state_dict"`, with or without `module.`; needs PyTorch), or an `.h5` file in resnet38d-tf's
+            layout. The arrays of a `.params` file stay in the file until they are used. InPlace-ABN's scale |γ| + ε becomes γ, and its ε
+            goes into the running variance.
 
     Raises:
         InputError: if there is no such file, it is damaged, or of no known kind.
@@ -91,13 +92,12 @@ def read_original(path: str | pathlib.Path) -> Original:
         if any(name.startswith("mod1.") for name in state):
             return Original("inplace_abn", _with_plain_scales(_renamed(state, _inplace_abn_name, path)))
         return Original("psa", _renamed(state, _psa_name, path))
-    raise InputError(
-        f"{str(path)!r} is not a checkpoint of a known kind: MXNet .params, a PyTorch state dict, or resnet38d-tf's .h5 (its first bytes: {start!r})"
-    )
+    kinds = "MXNet .params, a PyTorch state dict, or resnet38d-tf's .h5"
+    raise InputError(f"{str(path)!r} is not a checkpoint of a known kind: {kinds}. Its first bytes: {start!r}")
 
 
 def _official(path: pathlib.Path) -> dict[str, np.ndarray]:
-    arrays = read_params(path)
+    arrays = read_params(path, mapped=True)
     parameters = {name[PREFIX_LENGTH:]: array for name, array in arrays.items()}
     if len(parameters) < len(arrays):
         raise InputError(f"{str(path)!r} holds a name both as arg: and as aux:")
