@@ -37,7 +37,7 @@ def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], sour
     if rows:
         raise InputError(f"The weights of {source} do not fit {model.name!r}{_class_hint(targets, arrays)}:\n" + "\n".join(rows))
     for name, layer in targets.items():
-        layer.set_weights(arrays.pop(name))
+        layer.set_weights([np.array(array, order="C") for array in arrays.pop(name)])  # lets go of what lies in a file
 
 
 def _class_hint(targets, arrays) -> str:

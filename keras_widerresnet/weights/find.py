@@ -138,8 +138,8 @@ def find_file(record: Pretrained, include_top: bool = True) -> pathlib.Path:
     """The converted file of a record, after conversion or download where that is needed.
 
     Places, in order: a converted file in the cache; a converted or original file in `saved_models/` (of the working directory, and of
-    the repository); an original in the folder, or the file, `KERAS_WIDERRESNET_WEIGHTS_DIR`; the record's addresses. An original is recognised by
-    its checksum, converted once, and kept in the cache.
+    the repository); an original in the folder, or the file, `KERAS_WIDERRESNET_WEIGHTS_DIR`; the record's addresses. An original is
+    recognised by its checksum, converted once, and kept in the cache.
 
     Raises:
         InputError: with the places looked at, the files with their checksums, what was refused, and the command to run.

@@ -1,0 +1,300 @@
+"""Original checkpoints of every kind through the converter, against networks that are not ours."""
+
+import subprocess
+import sys
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from conftest import reference_array
+from test_parity import assert_official
+from test_readme import ROOT
+
+import keras_widerresnet as kw
+from keras_widerresnet.segmentation import WideResNetFCN
+from keras_widerresnet.structures import STRUCTURES, Unit
+from keras_widerresnet.weights import convert, read_original
+from keras_widerresnet.weights.mxnet_params import write_params
+from keras_widerresnet.weights.official import official_shapes
+
+HEAD_NAMES = ("conv6a_weight", "conv6a_bias", "linear21_weight", "linear21_bias")
+WIDTH = 0.125
+SIZE = 64
+
+
+def run_script(*arguments):
+    command = [sys.executable, str(ROOT / "scripts" / "convert_weights.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def write_full_size(path, official_names, version, segmentation=False):
+    """An official file of 109 M parameters, or 124 M with the 21-class head."""
+    absent = ("linear1000_weight", "linear1000_bias") if segmentation else HEAD_NAMES
+    rows = [row for row in official_names if row[1] not in absent]
+    write_params(path, {f"{kind}:{name}": reference_array(name, shape) for kind, name, shape in rows}, version)
+
+
+@pytest.mark.parametrize(
+    ("model", "version", "segmentation", "build", "cases"),
+    [
+        ("A", 0, False, kw.WideResNetA, [("a_ceil/output", "ceil", (64, 96)), ("a_symmetric/output", "symmetric", (64, 96)),
+                                         ("a_valid/output", "valid", (96, 96))]),
+        ("A1", 1, False, kw.WideResNetA1, [("a1/logits", "ceil", (64, 96))]),
+        ("A2", 2, False, kw.WideResNetA2, [("a2_ceil/output", "ceil", (64, 96))]),
+        ("A1", 0, True, WideResNetFCN, [("fcn_a1_s8_21/output", "ceil", (104, 152))]),
+    ],
+    ids=["A", "A1", "A2", "fcn"],
+)  # fmt: skip
+def test_full_size_official_file_gives_the_official_outputs(
+    tmp_path, official_names, expected, image, model, version, segmentation, build, cases
+):
+    source, output = tmp_path / "official.params", tmp_path / "ours.weights.h5"
+    write_full_size(source, official_names, version, segmentation)
+    result = run_script(f"--source={source}", f"--model={model}", f"--output={output}", "--verify")
+    assert result.returncode == 0, result.stderr
+    assert ("124,0" if segmentation else "109,215,656") in result.stdout
+    source.unlink()
+    options = {} if segmentation else {"classifier_activation": None}
+    for key, pool_padding, size in cases:
+        network = build(weights=str(output), input_shape=(*size, 3), pool_padding=pool_padding, **options)
+        assert_official(expected, key, network.predict_on_batch(image(*size)))
+        del network
+
+
+def random_parameters(structure, **options):
+    """Official names -> random arrays, for a narrow network."""
+    shapes = official_shapes(kw.WiderResNet(structure, width=WIDTH, classes=10, input_shape=(SIZE, SIZE, 3), **options))
+    return {name: reference_array(name, shape) for name, shape in shapes.items()}
+
+
+def torch_network(structure, naming, halving, activation):
+    """The network in plain torch.nn with the attribute names of a port; `naming` gives (container, block, part names)."""
+    torch = pytest.importorskip("torch")
+    nn = torch.nn
+
+    class Norm(nn.BatchNorm2d):
+        """Batch norm and activation; InPlace-ABN scales by |γ| + ε."""
+
+        def forward(self, x):
+            weight = self.weight.abs() + self.eps if activation == "leaky_relu" else self.weight
+            x = nn.functional.batch_norm(x, self.running_mean, self.running_var, weight, self.bias, False, 0.0, self.eps)
+            return nn.functional.leaky_relu(x, 0.01) if activation == "leaky_relu" else nn.functional.relu(x)
+
+    class Block(nn.Module):
+        def __init__(self, unit):
+            super().__init__()
+            channels = (unit.in_channels, *unit.filters)
+            self.unit = unit
+            self.order = []
+            inner = nn.ModuleDict()
+            for i, kernel in enumerate(unit.kernels):
+                norm, conv = naming["norms"][i], naming["convs"][i]
+                stride = unit.stride if i == 0 else 1
+                padding = unit.dilations[i] * (kernel // 2)
+                layers = {
+                    norm: Norm(channels[i]),
+                    conv: nn.Conv2d(channels[i], channels[i + 1], kernel, stride, padding, unit.dilations[i], bias=False),
+                }
+                for name, layer in layers.items():
+                    if name.startswith("convs."):
+                        inner[name.removeprefix("convs.")] = layer
+                    else:
+                        self.add_module(name, layer)
+                self.order.append((layers[norm], layers[conv]))
+            if inner:
+                self.convs = inner
+            if unit.projection:
+                self.add_module(naming["projection"], nn.Conv2d(unit.in_channels, unit.filters[-1], 1, unit.stride, bias=False))
+
+        def forward(self, x):
+            shortcut = x
+            for i, (norm, conv) in enumerate(self.order):
+                x = norm(x)
+                if i == 0 and self.unit.projection:
+                    shortcut = getattr(self, naming["projection"])(x)
+                x = conv(x)
+            return shortcut + x
+
+    class Network(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.steps = []  # in a list, so that PyTorch does not name them again
+            stem = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+            naming["place"](self, "stem", stem)
+            self.steps.append(stem)
+            for item in structure.plan(width=WIDTH, output_stride=None if halving == "pool" else 8):
+                step = Block(item) if isinstance(item, Unit) else nn.MaxPool2d(3, 2, 1)
+                if isinstance(item, Unit):
+                    naming["place"](self, item.name, step)
+                self.steps.append(step)
+            last = Norm(512)
+            naming["place"](self, "last", last)
+            self.steps.append(last)
+            if naming["classifier"]:
+                self.classifier = nn.ModuleDict({"fc": nn.Linear(512, 10)})
+
+        def forward(self, x):
+            for step in self.steps:
+                x = step(x)
+            return self.classifier["fc"](x.mean((2, 3))) if naming["classifier"] else x
+
+    network = Network().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in network.state_dict().items():
+            if value.ndim > 1:
+                value.copy_(torch.randn(value.shape, generator=generator) * (0.7 / value[0].numel()) ** 0.5)
+            elif name.endswith("running_var"):
+                value.copy_(torch.rand(value.shape, generator=generator) + 0.5)
+            elif value.ndim == 1:  # scales of both signs
+                value.copy_(torch.randn(value.shape, generator=generator))
+    return torch, network
+
+
+def place_like_psa(network, unit, layer):
+    stage, _, index = unit.partition("b")
+    names = {"stem": "conv1a", "last": "bn7"}
+    network.add_module(names.get(unit) or f"b{stage.removesuffix('a')}" + (f"_{index}" if index else ""), layer)
+
+
+def place_like_inplace_abn(network, unit, layer):
+    torch = pytest.importorskip("torch")
+    if unit == "last":
+        network.bn_out = layer
+        return
+    container, name = ("mod1", "conv1")
+    if unit != "stem":
+        stage, _, index = unit.partition("b")
+        container, name = f"mod{stage.removesuffix('a')}", f"block{int(index or 0) + 1}"
+    if not hasattr(network, container):
+        network.add_module(container, torch.nn.ModuleDict())
+    getattr(network, container)[name] = layer
+
+
+PSA = {
+    "norms": ("bn_branch2a", "bn_branch2b1", "bn_branch2b2"),
+    "convs": ("conv_branch2a", "conv_branch2b1", "conv_branch2b2"),
+    "projection": "conv_branch1",
+    "classifier": False,
+    "place": place_like_psa,
+}
+INPLACE_ABN = {
+    "norms": ("bn1", "convs.bn2", "convs.bn3"),
+    "convs": ("convs.conv1", "convs.conv2", "convs.conv3"),
+    "projection": "proj_conv",
+    "classifier": True,
+    "place": place_like_inplace_abn,
+}
+
+
+def assert_close(ours, theirs):
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < 1e-4 * np.abs(theirs).max()
+    assert np.abs(theirs).max() > 1e-3
+
+
+def test_psa_network_in_pytorch(tmp_path, image):
+    torch, network = torch_network(STRUCTURES["A1"], PSA, "stride", "relu")
+    torch.save(network.state_dict(), tmp_path / "psa.pth")
+    convert(tmp_path / "psa.pth", "A1", tmp_path / "psa.weights.h5", width=WIDTH)
+    options = {"include_top": False, "output_stride": 8, "width": WIDTH, "input_shape": (None, None, 3)}
+    x = image(SIZE, SIZE + 16)
+    with torch.no_grad():
+        theirs = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy().transpose(0, 2, 3, 1)
+    for weights in ("psa.weights.h5", "psa.pth"):
+        assert_close(kw.WideResNetA1(weights=str(tmp_path / weights), **options).predict_on_batch(x), theirs)
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["bare", "module. in state_dict"])
+def test_inplace_abn_network_in_pytorch(tmp_path, image, wrapped):
+    torch, network = torch_network(STRUCTURES["A"], INPLACE_ABN, "pool", "leaky_relu")
+    state = network.state_dict()
+    state = {"state_dict": {f"module.{key}": value for key, value in state.items()}, "epoch": 90} if wrapped else state
+    path = tmp_path / "inplace_abn.pth.tar"
+    torch.save(state, path)
+    convert(path, "A", tmp_path / "ours.weights.h5", width=WIDTH)
+    x = image(SIZE, SIZE + 11)
+    with torch.no_grad():
+        theirs = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    options = {"width": WIDTH, "classes": 10, "classifier_activation": None, "input_shape": (None, None, 3), "pool_padding": "symmetric"}
+    ours = kw.WideResNetA(weights=str(tmp_path / "ours.weights.h5"), activation="leaky_relu", **options)
+    assert_close(ours.predict_on_batch(x), theirs)
+    assert keras.Model.from_config(ours.get_config()).get_layer("relu7").negative_slope == pytest.approx(0.01)
+    with pytest.raises(ValueError, match="need activation='leaky_relu'"):
+        kw.WideResNetA(weights=str(path), **options)
+
+
+def test_pytorch_file_with_code_is_refused(tmp_path):
+    torch = pytest.importorskip("torch")
+    torch.save({"network": torch.nn.Linear(2, 2)}, tmp_path / "pickled.pth")
+    with pytest.raises(ValueError, match="damaged or holds more than tensors"):
+        read_original(tmp_path / "pickled.pth")
+
+
+def test_without_pytorch_its_files_say_what_is_needed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "a.pth").write_bytes(b"PK\x03\x04 and more")
+    with pytest.raises(ValueError, match="pip install torch"):
+        read_original(tmp_path / "a.pth")
+
+
+def write_resnet38d_tf(path, parameters):
+    """resnet38d-tf's layout, as tf.keras 2 writes it: a group for each layer, and the layer's name again before each weight."""
+    units = [f"2{'a' if i == 0 else f'b{i}'}" for i in range(3)]
+    units += [f"{stage}{'a' if i == 0 else f'b{i}'}" for stage, count in ((3, 3), (4, 6), (5, 3)) for i in range(count)]
+    groups = {unit: f"s{int(unit[0]) - 1}/g{unit.partition('b')[2] or 0}" for unit in units} | {"6a": "s5/b0", "7a": "s5/b1"}
+    layers = {"conv1a": "s0/g0/cv", "bn7": "s5/bn"}
+    for unit, group in groups.items():
+        layers |= {f"bn{unit}_branch2a": f"{group}/b0/bn", f"res{unit}_branch2a": f"{group}/b2/cv", f"res{unit}_branch1": f"{group}/b1/cv"}
+        layers |= {f"bn{unit}_branch2b1": f"{group}/b2/bn", f"res{unit}_branch2b1": f"{group}/b3/cv"}
+        layers |= {f"bn{unit}_branch2b2": f"{group}/b3/bn", f"res{unit}_branch2b2": f"{group}/b4/cv"}
+    suffixes = {"weight": "kernel", "moving_var": "moving_variance"}
+    with h5py.File(path, "w") as file:
+        for official, array in parameters.items():
+            layer = next(name for name in sorted(layers, key=len, reverse=True) if official.startswith(f"{name}_"))
+            suffix = official.removeprefix(f"{layer}_")
+            name = f"{layers[layer]}/{suffixes.get(suffix, suffix)}:0"
+            file[f"{layers[layer]}/{name}"] = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+
+def test_resnet38d_tf_file(tmp_path, image, fill):
+    parameters = random_parameters("A1")
+    features = {name: array for name, array in parameters.items() if not name.startswith("linear")}
+    write_resnet38d_tf(tmp_path / "theirs.h5", features)
+    original = read_original(tmp_path / "theirs.h5")
+    assert original.kind == "resnet38d-tf" and original.parameters.keys() == features.keys()
+    convert(tmp_path / "theirs.h5", "A1", tmp_path / "ours.weights.h5", width=WIDTH)
+    options = {"include_top": False, "width": WIDTH, "input_shape": (SIZE, SIZE, 3)}
+    ours = kw.WideResNetA1(weights=str(tmp_path / "ours.weights.h5"), **options)
+    np.testing.assert_array_equal(
+        ours.predict_on_batch(image(SIZE, SIZE)), fill(kw.WideResNetA1(**options)).predict_on_batch(image(SIZE, SIZE))
+    )
+
+
+def test_misfits_are_one_table_and_leave_no_output(tmp_path):
+    parameters = random_parameters("A1")
+    parameters["bn2a_branch2a_gamma"] = np.ones(3, np.float32)
+    parameters["extra_weight"] = parameters.pop("res4b5_branch2a_weight")
+    write_params(tmp_path / "bad.params", {f"arg:{name}": array for name, array in parameters.items()})
+    with pytest.raises(ValueError) as error:
+        convert(tmp_path / "bad.params", "A1", tmp_path / "out.weights.h5", width=WIDTH)
+    for line in ("missing     res4b5_branch2a", "unused      extra", "mismatched  bn2a_branch2a"):
+        assert line in str(error.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.params"]
+
+
+def test_script_refuses_in_one_line(tmp_path):
+    write_params(tmp_path / "a.params", {f"arg:{name}": array for name, array in random_parameters("A1").items()})
+    source, output = tmp_path / "a.params", tmp_path / "out.weights.h5"
+    output.write_bytes(b"mine")
+    for arguments, words in (
+        ((f"--source={source}", "--model=A1", f"--output={output}", f"--width={WIDTH}"), "--overwrite replaces it"),
+        ((f"--source={source}", "--model=imagenet-a1"), "is refused: its checksum is md5"),
+        ((f"--source={source}", "--model=A1"), "--output is needed"),
+        ((f"--source={source}", "--model=A9", f"--output={tmp_path / 'b.weights.h5'}"), "A structure is written"),
+        ((f"--source={tmp_path / 'no'}", "--model=A1", f"--output={tmp_path / 'b.weights.h5'}"), "No weights file can be read"),
+    ):
+        result = run_script(*arguments)
+        assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr, result.stderr
+    assert output.read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 2
