@@ -15,7 +15,7 @@ setup(
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["keras_widerresnet", "keras_widerresnet.*"]),
-    package_data={"keras_widerresnet": ["py.typed"]},
+    package_data={"keras_widerresnet": ["py.typed", "imagenet_classes.csv"]},
     python_requires=">=3.10,<3.14",
     # The backend is the user's choice, as with Keras itself: see the extras.
     install_requires=[
@@ -35,6 +35,7 @@ setup(
         "tensorflow-cpu": ["tensorflow-cpu>=2.19,<3"],
         "tensorflow-cuda": ["tensorflow[and-cuda]>=2.19,<3"],
         "augment": ["keras-cv>=0.9"],
-        "test": ["pytest>=8", "pillow>=10", "ruff>=0.8"],
+        "torch": ["torch>=2.4"],
+        "test": ["pytest>=8", "pillow>=10", "ruff>=0.8", "scikit-image>=0.24"],
     },
 )

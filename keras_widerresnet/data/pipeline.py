@@ -8,6 +8,8 @@ from keras_widerresnet.data.split import IndexedSplit, StreamSplit
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.preprocessing import MEAN, STD
 
+_METHODS = {"bicubic": "bicubic", "lanczos": "lanczos3", "bilinear": "bilinear"}
+INTERPOLATIONS = (*_METHODS, "auto")
 CROPS = ("center", "padded", "random_sized")
 PADDING_FRACTION = 8
 AREA_RANGE = (0.08, 1.0)
@@ -21,12 +23,24 @@ def normalise(image: tf.Tensor) -> tf.Tensor:
     return (tf.cast(image, tf.float32) / 255.0 - tf.constant(MEAN)) / tf.constant(STD)
 
 
-def resize_shorter_side(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Shorter side to `size` pixels (bicubic, antialiased), the other side rounded to nearest; float32, clipped to 0..255."""
+def resize_shorter_side(image: tf.Tensor, size: int, interpolation: str = "bicubic") -> tf.Tensor:
+    """Shorter side to `size` pixels, the other side rounded to nearest; float32, clipped to 0..255.
+
+    Args:
+        interpolation: one of `INTERPOLATIONS`, all antialiased as PIL's. The released models were evaluated with `"bicubic"`; `"auto"` is the
+            release's `choose_interp_method`: Lanczos when shrinking, bicubic when enlarging.
+
+    Raises:
+        InputError: for an unknown interpolation.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise InputError(f"`interpolation` must be one of {INTERPOLATIONS}. Received: {interpolation!r}")
     shape = tf.shape(image)[:2]
     shorter = tf.reduce_min(shape)
     target = tf.maximum(size, tf.cast(tf.round(tf.cast(shape * size, tf.float64) / tf.cast(shorter, tf.float64)), tf.int32))
-    return _resized(image, target)
+    if interpolation != "auto":
+        return _resized(image, target, interpolation)
+    return tf.cond(shorter > size, lambda: _resized(image, target, "lanczos"), lambda: _resized(image, target, "bicubic"))
 
 
 def center_crop(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -35,9 +49,9 @@ def center_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     return _crop(image, top, left, size, size)
 
 
-def test_view(image: tf.Tensor, size: int) -> tf.Tensor:
+def test_view(image: tf.Tensor, size: int, interpolation: str = "bicubic") -> tf.Tensor:
     """What the network sees in testing: the shorter side resized to `size`, then the centre crop; float32 (size, size, 3), 0..255."""
-    return center_crop(resize_shorter_side(image, size), size)
+    return center_crop(resize_shorter_side(image, size, interpolation), size)
 
 
 def padded_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
@@ -124,11 +138,11 @@ def shown_image(image: tf.Tensor, crop_size: int) -> tf.Tensor:
     return tf.cast(tf.round(test_view(image, crop_size)), tf.uint8)
 
 
-def _resized(image, target) -> tf.Tensor:
+def _resized(image, target, interpolation: str = "bicubic") -> tf.Tensor:
     target = tf.convert_to_tensor(target)
 
     def resized():
-        return tf.clip_by_value(tf.image.resize(image, target, method="bicubic", antialias=True), 0.0, 255.0)
+        return tf.clip_by_value(tf.image.resize(image, target, method=_METHODS[interpolation], antialias=True), 0.0, 255.0)
 
     return tf.cond(tf.reduce_all(tf.shape(image)[:2] == target), lambda: tf.cast(image, tf.float32), resized)
 
