@@ -24,10 +24,10 @@ def normalise(image: tf.Tensor) -> tf.Tensor:
 
 
 def resize_shorter_side(image: tf.Tensor, size: int, interpolation: str = "bicubic") -> tf.Tensor:
-    """Shorter side to `size` pixels, the other side rounded to nearest; float32, clipped to 0..255.
+    """Shorter side to `size` pixels, the other side rounded to nearest; float32 of whole numbers 0..255, PIL's to within rounding.
 
     Args:
-        interpolation: one of `INTERPOLATIONS`, all antialiased as PIL's. The released models were evaluated with `"bicubic"`; `"auto"` is the
+        interpolation: one of `INTERPOLATIONS`, antialiased. The released models were evaluated with `"bicubic"`; `"auto"` is the
             release's `choose_interp_method`: Lanczos when shrinking, bicubic when enlarging.
 
     Raises:
@@ -37,7 +37,7 @@ def resize_shorter_side(image: tf.Tensor, size: int, interpolation: str = "bicub
         raise InputError(f"`interpolation` must be one of {INTERPOLATIONS}. Received: {interpolation!r}")
     shape = tf.shape(image)[:2]
     shorter = tf.reduce_min(shape)
-    target = tf.maximum(size, tf.cast(tf.round(tf.cast(shape * size, tf.float64) / tf.cast(shorter, tf.float64)), tf.int32))
+    target = tf.maximum(size, (2 * size * shape + shorter) // (2 * shorter))  # halves round up
     if interpolation != "auto":
         return _resized(image, target, interpolation)
     return tf.cond(shorter > size, lambda: _resized(image, target, "lanczos"), lambda: _resized(image, target, "bicubic"))
@@ -142,9 +142,15 @@ def _resized(image, target, interpolation: str = "bicubic") -> tf.Tensor:
     target = tf.convert_to_tensor(target)
 
     def resized():
-        return tf.clip_by_value(tf.image.resize(image, target, method=_METHODS[interpolation], antialias=True), 0.0, 255.0)
+        # PIL's order: columns, then rows, rounded and clipped to bytes after each.
+        columns = _resampled(image, tf.stack([tf.shape(image)[0], target[1]]), interpolation)
+        return _resampled(columns, target, interpolation)
 
     return tf.cond(tf.reduce_all(tf.shape(image)[:2] == target), lambda: tf.cast(image, tf.float32), resized)
+
+
+def _resampled(image, target, interpolation: str) -> tf.Tensor:
+    return tf.clip_by_value(tf.round(tf.image.resize(image, target, method=_METHODS[interpolation], antialias=True)), 0.0, 255.0)
 
 
 def _crop(image, top, left, height, width) -> tf.Tensor:
