@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import functools
+import importlib.resources
+
 import keras
 import numpy as np
 from keras import ops
@@ -40,13 +44,20 @@ def preprocess_input(x):
     return (x / 255 - mean) / std
 
 
+@functools.cache
+def imagenet_classes() -> tuple[tuple[str, str], ...]:
+    """(WordNet synset, name) of ILSVRC 2012's 1000 classes in the usual order, that of the synsets (ILSVRC 2012; names: WordNet 3.0)."""
+    text = importlib.resources.files("keras_widerresnet").joinpath("imagenet_classes.csv").read_text()
+    return tuple((row["synset"], row["name"]) for row in csv.DictReader(text.splitlines()))
+
+
 def decode_predictions(preds, top: int = 5, class_names=None):
     """The most probable classes of each image.
 
     Args:
         preds: array (batch, classes) of probabilities or logits.
         top: how many classes to give for each image.
-        class_names: the names of the classes in order; None for the 1000 of ImageNet, whose list Keras downloads once.
+        class_names: the names of the classes in order; None for the 1000 of ImageNet, with their synsets as ids.
 
     Returns:
         For each image a list of `(class id, class name, score)`, best first; with `class_names` the id is the index.
@@ -55,10 +66,9 @@ def decode_predictions(preds, top: int = 5, class_names=None):
         InputError: if `preds` does not have one column for each class.
     """
     preds = np.asarray(preds)
-    expected = 1000 if class_names is None else len(class_names)
+    classes = imagenet_classes() if class_names is None else tuple(enumerate(class_names))
+    expected = len(classes)
     if preds.ndim != 2 or preds.shape[1] != expected:
         raise InputError(f"`preds` must be of shape (images, {expected}), one column for each class. Received: shape {preds.shape}")
-    if class_names is None:
-        return keras.applications.imagenet_utils.decode_predictions(preds, top=top)
     best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
-    return [[(int(k), class_names[k], float(row[k])) for k in indices] for row, indices in zip(preds, best, strict=True)]
+    return [[(*classes[k], float(row[k])) for k in indices] for row, indices in zip(preds, best, strict=True)]

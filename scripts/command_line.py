@@ -12,24 +12,29 @@ from absl import app, flags, logging
 BAD_INPUT = 2
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses absl flags and calls `main`; a bad flag, a stray argument or an `InputError` gives one line and exit code 2."""
+def run(main: Callable[..., None], arguments: str = "") -> None:
+    """Parses absl flags and calls `main`; a bad flag, a stray argument or an `InputError` gives one line and exit code 2.
+
+    With `arguments`, the name of what may stand beside the flags, `main` takes the list of them, which is not empty.
+    """
 
     def parse(argv: Sequence[str]) -> list[str]:
         try:
-            arguments = flags.FLAGS(argv)
+            given = flags.FLAGS(argv)
         except (flags.Error, OSError) as error:
             _fail(error)
-        if len(arguments) > 1:
-            _fail(f"options are flags, --name=value. Received: {' '.join(arguments[1:])}")
-        return arguments
+        if len(given) > 1 and not arguments:
+            _fail(f"options are flags, --name=value. Received: {' '.join(given[1:])}")
+        if len(given) == 1 and arguments:
+            _fail(f"give at least one {arguments}")
+        return given
 
-    def guarded(_) -> None:
+    def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # of TensorFlow; our own loggers have their own level
         from keras_widerresnet.errors import InputError
 
         try:
-            main()
+            main(*([argv[1:]] if arguments else []))
         except InputError as error:
             _fail(error)
 

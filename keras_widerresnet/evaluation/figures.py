@@ -14,6 +14,7 @@ from keras_widerresnet.files import replacing
 DPI = 110
 MAX_NUMBERED_CLASSES = 20
 GRID_COLUMNS = 6
+SHEET_COLUMNS = 4
 
 
 def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
@@ -74,4 +75,27 @@ def mistakes_grid(images: Sequence[np.ndarray], captions: Sequence[str], path: p
         axes.set_title(caption, fontsize=8)
     if not images:
         figure.text(0.5, 0.5, "No test image is classified wrongly.", ha="center", va="center")
+    _save(figure, path)
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray], predictions: Sequence[Sequence[tuple]], captions: Sequence[str], path: pathlib.Path
+) -> None:
+    """Images (uint8 RGB) with bars of their most probable classes, `SHEET_COLUMNS` to a row; `predictions` are of `decode_predictions`."""
+    columns = min(SHEET_COLUMNS, len(images))
+    rows = -(-len(images) // columns)
+    figure = matplotlib.figure.Figure(figsize=(3.6 * columns, 4.8 * rows), layout="constrained")
+    panels = figure.subfigures(rows, columns, squeeze=False)
+    for panel, image, decoded, caption in zip(panels.flat, images, predictions, captions, strict=False):
+        top, bottom = panel.subplots(2, height_ratios=(3, 1.3))
+        top.imshow(image)
+        top.set_title(caption, fontsize=9)
+        top.axis("off")
+        scores = [score for *_, score in decoded]
+        bottom.barh(range(len(decoded)), scores, color="tab:blue", alpha=0.35)
+        for place, (_, name, score) in enumerate(decoded):
+            bottom.text(0.02, place, f"{name} {score:.1%}", va="center", fontsize=8)
+        bottom.set(xlim=(0, 1), xlabel="probability")
+        bottom.set_yticks([])
+        bottom.invert_yaxis()
     _save(figure, path)

@@ -1,0 +1,109 @@
+"""`scripts/predict.py` on real photographs."""
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from photographs import REAL_PHOTOGRAPHS
+from PIL import Image
+from test_readme import ROOT
+
+import keras_widerresnet as kw
+from keras_widerresnet.evaluation.predict import predict_files
+from keras_widerresnet.preprocessing import imagenet_classes
+
+
+@pytest.fixture
+def images(tmp_path):
+    paths = []
+    for number, photograph in enumerate(("china", "cat odd", "coffee upright", "rocket", "astronaut")):
+        paths.append(tmp_path / f"{number}.jpg")
+        paths[-1].write_bytes(REAL_PHOTOGRAPHS[photograph])
+    with Image.open(io.BytesIO(REAL_PHOTOGRAPHS["cat odd"])) as cat:
+        cat.save(tmp_path / "cat.png")
+    return [str(path) for path in (*paths, tmp_path / "cat.png")]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = kw.WideResNetA1(width=0.125, input_shape=(64, 64, 3))
+    model.save_weights(tmp_path / "a1.weights.h5")
+    return model, str(tmp_path / "a1.weights.h5")
+
+
+def script(*arguments):
+    command = [sys.executable, str(ROOT / "scripts" / "predict.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+
+def test_probabilities_are_the_models_on_pils_crops(images, saved):
+    model, path = saved
+    decoded = predict_files(images, path, "A1", width=0.125, crop_size=64)
+    for file, predictions in zip(images, decoded, strict=True):
+        with Image.open(file) as opened:
+            opened = opened.convert("RGB")
+            scale = 64 / min(opened.size)
+            opened = opened.resize([max(64, int(side * scale + 0.5)) for side in opened.size], Image.BICUBIC)
+        left, top = ((side - 63) // 2 for side in opened.size)
+        crop = np.asarray(opened.crop((left, top, left + 64, top + 64)))
+        expected = model.predict_on_batch(kw.preprocess_input(crop[None]))[0]
+        assert len(predictions) == 5
+        for synset, name, probability in predictions:
+            assert probability == pytest.approx(expected[imagenet_classes().index((synset, name))], rel=0.02)
+        assert predictions[0][2] == pytest.approx(expected.max(), rel=0.02)
+
+
+def test_script_prints_bars_and_draws_a_sheet(tmp_path, images, saved):
+    _, path = saved
+    sheet = tmp_path / "sheet.png"
+    arguments = (*images, f"--weights={path}", "--model=A1", "--width=0.125", "--top=3", f"--output={sheet}")
+    result = script(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("%") == 3 * len(images) and all(file in result.stdout for file in images)
+    with Image.open(sheet) as picture:
+        assert picture.format == "PNG" and min(picture.size) > 300
+    again = script(*arguments)
+    assert again.returncode == 2 and "--overwrite replaces it" in again.stderr
+
+
+def test_model_file_with_class_names(tmp_path, images):
+    model = kw.WideResNetE(width=0.125, classes=3, input_shape=(32, 32, 3))
+    model.save(tmp_path / "mine.keras")
+    (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
+    result = script(images[0], f"--weights={tmp_path / 'mine.keras'}", f"--class_names={tmp_path / 'names.txt'}")
+    assert result.returncode == 0, result.stderr
+    assert all(name in result.stdout for name in ("cat", "dog", "owl"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "give at least one IMAGE"),
+        (("{folder}/none.jpg",), "No image can be read"),
+        (("{folder}/text.jpg",), "does not decode as JPEG or PNG"),
+        (("{image}", "--weights=a.weights.h5"), "--model is needed"),
+        (("{image}", "--weights=a.weights.h5", "--model=A"), "No weights file at"),
+        (("{image}", "--weights=imagenet", "--model=A2"), "published for Model A and Model A1 only"),
+        (("{image}", "--weights=cityscapes"), "segmentation network"),
+        (("{image}", "--output=sheet.jpg"), "--output is a .png file"),
+        (("{image}",), "The weights 'imagenet-a' were not found"),
+    ],
+)
+def test_bad_input_gives_one_message_and_exit_code_2(tmp_path, images, monkeypatch, arguments, words):
+    monkeypatch.setenv("KERAS_WIDERRESNET_HOME", str(tmp_path / "home"))
+    (tmp_path / "text.jpg").write_text("not an image")
+    result = script(*(argument.format(folder=tmp_path, image=images[0]) for argument in arguments))
+    assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr, result.stderr
+
+
+def test_imagenet_classes_are_those_of_tfds():
+    """Order and number of TFDS' list, which comes with its package; a few names by position."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    classes = imagenet_classes()
+    listed = (tfds.core.tfds_path() / "image_classification" / "imagenet_resized_labels.txt").read_text().split()
+    assert len(classes) == 1000 and {synset for synset, _ in classes} == set(listed)
+    assert [synset for synset, _ in classes] == sorted(listed)
+    for index, name in ((0, "tench"), (1, "goldfish"), (281, "tabby"), (282, "tiger cat"), (388, "giant panda"), (999, "toilet tissue")):
+        assert classes[index][1] == name
