@@ -14,6 +14,7 @@ from keras_widerresnet.networks import (
     feature_extractor,
 )
 from keras_widerresnet.preprocessing import decode_predictions, preprocess_input
+from keras_widerresnet.segmentation import WideResNetFCN
 from keras_widerresnet.structures import STRUCTURES, Structure
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "WideResNetD",
     "WideResNetE",
     "WideResNetF",
+    "WideResNetFCN",
     "WiderResNet",
     "decode_predictions",
     "feature_extractor",

@@ -13,7 +13,9 @@ flags.DEFINE_float("width", 1.0, "Factor for the channels of all stages.")
 flags.DEFINE_enum("downsampling", "", ["", "pool", "stride"], "How resolution is halved; empty for the structure's own way.")
 flags.DEFINE_enum("pool_padding", "ceil", ["ceil", "symmetric", "valid"], "Padding of the max pools; the paper's is ceil.")
 flags.DEFINE_float("dropout", 0.0, "Dropout before the last convolution of the units of B6 and B7.")
-flags.DEFINE_string("weights", "", "A .weights.h5 or .keras file to start from.")
+flags.DEFINE_string(
+    "weights", "", "Where to start from: a .weights.h5, .keras or original file, or a name such as imagenet-a (its classes must fit)."
+)
 flags.DEFINE_integer("crop_size", 0, "Side of the crop in pixels; 0 for the structure's S.")
 flags.DEFINE_enum("crop", "random_sized", ["center", "padded", "random_sized"], "Crop for training.")
 flags.DEFINE_bool("flip", True, "Mirror half of the training images.")

@@ -51,8 +51,8 @@ def test_probabilities_are_the_models_on_pils_crops(images, saved):
         expected = model.predict_on_batch(kw.preprocess_input(crop[None]))[0]
         assert len(predictions) == 5
         for synset, name, probability in predictions:
-            assert probability == pytest.approx(expected[imagenet_classes().index((synset, name))], rel=0.02)
-        assert predictions[0][2] == pytest.approx(expected.max(), rel=0.02)
+            assert probability == pytest.approx(expected[imagenet_classes().index((synset, name))], abs=0.01)
+        assert predictions[0][2] == pytest.approx(expected.max(), abs=0.01)
 
 
 def test_script_prints_bars_and_draws_a_sheet(tmp_path, images, saved):

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from keras_widerresnet.structures import STRUCTURES
+from keras_widerresnet.weights import PRETRAINED
 
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -48,3 +49,11 @@ def test_tests_that_fidelity_names_exist():
 
 def test_no_number_waits_to_be_filled_in():
     assert not re.search(r"\b(DIGITS|CIFAR)_[A-Z]+\b", README + (ROOT / "docs" / "fidelity.md").read_text())
+
+
+def test_every_pretrained_file_is_listed_with_its_checksum():
+    for record in PRETRAINED.values():
+        for file in record.files:
+            kind, digest = file.checksum.split()
+            row = next(line for line in README.splitlines() if f"`{file.name}`" in line and line.startswith("|"))
+            assert f"{kind} `{digest}`" in row and (f"`{record.name}`" in row or not file.include_top)

@@ -81,7 +81,7 @@ def mistakes_grid(images: Sequence[np.ndarray], captions: Sequence[str], path: p
 def contact_sheet(
     images: Sequence[np.ndarray], predictions: Sequence[Sequence[tuple]], captions: Sequence[str], path: pathlib.Path
 ) -> None:
-    """Images (uint8 RGB) with bars of their most probable classes, `SHEET_COLUMNS` to a row; `predictions` are of `decode_predictions`."""
+    """Images (uint8 RGB) with bars of their most probable classes (as of `decode_predictions`), `SHEET_COLUMNS` to a row."""
     columns = min(SHEET_COLUMNS, len(images))
     rows = -(-len(images) // columns)
     figure = matplotlib.figure.Figure(figsize=(3.6 * columns, 4.8 * rows), layout="constrained")

@@ -17,10 +17,11 @@ from keras_widerresnet.evaluation import figures
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.preprocessing import decode_predictions
 from keras_widerresnet.structures import find_structure
-from keras_widerresnet.weights.find import IMAGENET, PRETRAINED
+from keras_widerresnet.weights.find import find_record
 from keras_widerresnet.weights.keras_file import read_keras_weights
 
 DEFAULT_MODEL = "A"
+ANY_SIZE = (None, None, 3)
 
 
 def classifier(weights: str, model: str = "", *, pool_padding: str = "ceil", width: float = 1.0) -> keras.Model:
@@ -42,18 +43,16 @@ def classifier(weights: str, model: str = "", *, pool_padding: str = "ceil", wid
             return keras.models.load_model(weights, compile=False)
         except Exception as error:  # Keras raises many kinds
             raise InputError(f"{weights!r} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
-    if weights == "imagenet":
-        weights = IMAGENET.get(model or DEFAULT_MODEL, weights)
-    record = PRETRAINED.get(weights)
+    record = find_record(weights, find_structure(model or DEFAULT_MODEL))
     if record:
         options = {"classes": record.classes, "activation": record.activation, "pool_padding": record.pool_padding or pool_padding}
-        return WiderResNet(model or record.structure, weights=weights, width=width, **options)
+        return WiderResNet(model or record.structure, weights=record.name, width=width, input_shape=ANY_SIZE, **options)
     if not model:
         raise InputError(f"--model is needed with --weights={weights}: a file of weights does not tell its structure")
     classes = [int(match[1]) for name in read_keras_weights(weights) if (match := re.fullmatch(r"linear(\d+)", name))]
     if not classes:
         raise InputError(f"{weights!r} holds no classifier")
-    return WiderResNet(model, weights=weights, width=width, classes=classes[0], pool_padding=pool_padding)
+    return WiderResNet(model, weights=weights, width=width, classes=classes[0], pool_padding=pool_padding, input_shape=ANY_SIZE)
 
 
 def predict_files(
@@ -76,7 +75,7 @@ def predict_files(
         files: paths.
         weights, model, pool_padding, width: as in `classifier`.
         crop_size: side of the crop in pixels; 0 for the model's input, or the structure's S.
-        interpolation: one of `pipeline.INTERPOLATIONS`.
+        interpolation: one of `INTERPOLATIONS` of data/pipeline.py.
         class_names: names of the classes in order; None for ImageNet's, or for numbers where there are not 1000 classes.
         top: classes for each image.
         sheet: a PNG file to write, with the crops and their bars.
@@ -94,7 +93,10 @@ def predict_files(
         raise InputError(f"`interpolation` must be one of {INTERPOLATIONS}. Received: {interpolation!r}")
     images = [_decoded(file) for file in files]
     network = classifier(weights, model, pool_padding=pool_padding, width=width)
-    size = crop_size or network.input_shape[1] or find_structure(model or DEFAULT_MODEL).crop_size
+    own_size = network.input_shape[1]
+    if crop_size and own_size not in (None, crop_size):
+        raise InputError(f"{weights!r} takes images of {own_size} pixels only. Received: crop_size={crop_size}")
+    size = crop_size or own_size or find_structure(model or DEFAULT_MODEL).crop_size
     views = [test_view(image, size, interpolation) for image in images]
     probabilities = np.concatenate([network.predict_on_batch(normalise(view)[None]) for view in views])
     if class_names is None and probabilities.shape[1] != 1000:

@@ -52,7 +52,7 @@ def find_weights(
         InputError: if there is nothing of that name, if it belongs to another network, or if it cannot be found, read or downloaded.
     """
     text = str(weights)
-    record = _record(text, structure)
+    record = find_record(text, structure)
     if record is None:
         if text.endswith(KERAS_SUFFIXES):
             return read_keras_weights(text)
@@ -169,7 +169,12 @@ def find_file(record: Pretrained, include_top: bool = True) -> pathlib.Path:
     raise InputError(_nowhere(record, files, folders, pointed, refused))
 
 
-def _record(weights: str, structure: Structure) -> Pretrained | None:
+def find_record(weights: str, structure: Structure) -> Pretrained | None:
+    """The record that a name means for a structure; None if `weights` is no name.
+
+    Raises:
+        InputError: for `"imagenet"`, if no official weights of the structure were published.
+    """
     if weights != "imagenet":
         return PRETRAINED.get(weights)
     for key, name in IMAGENET.items():
