@@ -179,6 +179,19 @@ def test_file_of_the_right_name_and_wrong_checksum_is_refused(place, monkeypatch
     assert "Refused" in caplog.text
 
 
+def test_cache_that_cannot_be_made_is_told(place, monkeypatch):
+    publish, server, folder = place
+    (folder / "file").write_text("in the way")
+    monkeypatch.setenv("KERAS_WIDERRESNET_HOME", str(folder / "file" / "home"))
+    publish("/good")
+    with pytest.raises(ValueError, match="KERAS_WIDERRESNET_HOME names another"):
+        build()
+    (folder / "saved_models").mkdir()
+    (folder / "saved_models" / "mine.params").write_bytes(server.content)
+    with pytest.raises(ValueError, match="cannot be written"):
+        build()
+
+
 def test_every_record_is_whole():
     for name, record in PRETRAINED.items():
         assert name == record.name and record.structure in STRUCTURES and record.licence and record.result and record.preprocessing

@@ -99,6 +99,16 @@ def test_bytes_built_by_hand_with_every_header_version_in_one_file(tmp_path):
         assert (array.dtype, array.shape, array.tobytes()) == (wanted.dtype, wanted.shape, wanted.tobytes())
 
 
+@pytest.mark.parametrize("version", TINY)
+def test_mapped_arrays_are_those_read(version):
+    path = TINY[version]
+    mapped, read = read_params(path, mapped=True), read_params(path)
+    assert list(mapped) == list(read)
+    for name, array in read.items():
+        assert mapped[name].dtype == array.dtype and not mapped[name].flags.writeable
+        np.testing.assert_array_equal(mapped[name], array)
+
+
 def test_empty_list_and_a_path_given_as_text(tmp_path):
     assert read_bytes(tmp_path, listing([], [])) == {}
     assert list(read_params(str(TINY["v2"]))) == list(SHAPES)
@@ -307,7 +317,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def traced(path: pathlib.Path) -> tuple[dict[str, np.ndarray] | None, int]:
+def traced(path: pathlib.Path, mapped: bool = False) -> tuple[dict[str, np.ndarray] | None, int]:
     """What reading gives (None: an InputError that names the file), and the most memory it took; any other exception passes."""
     started = not tracemalloc.is_tracing()
     if started:
@@ -316,7 +326,7 @@ def traced(path: pathlib.Path) -> tuple[dict[str, np.ndarray] | None, int]:
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         try:
-            outcome = read_params(path)
+            outcome = read_params(path, mapped)
         except InputError as error:
             assert path.name in str(error) and "byte offset" in str(error)
             outcome = None
@@ -359,7 +369,7 @@ def mutated(generator: random.Random, files: list[bytes]) -> bytes:
     return bytes(data)
 
 
-def read_mutations(folder: pathlib.Path, count: int) -> collections.Counter[str]:
+def read_mutations(folder: pathlib.Path, count: int, mapped: bool) -> collections.Counter[str]:
     """Reads `count` mutated files; each gives arrays no larger than the file or an InputError, in bounded memory."""
     generator = random.Random(20161130)
     files = [path.read_bytes() for path in TINY.values()]
@@ -370,24 +380,26 @@ def read_mutations(folder: pathlib.Path, count: int) -> collections.Counter[str]
         for index in range(count):
             data = mutated(generator, files)
             path.write_bytes(data)
-            arrays, peak = traced(path)
+            arrays, peak = traced(path, mapped)
             assert peak <= 4 * len(data) + FIXED_MEMORY, f"mutation {index} took {peak} bytes"
             outcomes["arrays" if arrays is not None else "InputError"] += 1
             if arrays is not None:
                 assert sum(array.nbytes for array in arrays.values()) <= len(data)
-                assert all(array.flags.owndata and name.startswith(("arg:", "aux:")) for name, array in arrays.items())
+                assert all(array.flags.owndata != mapped and name.startswith(("arg:", "aux:")) for name, array in arrays.items())
     finally:
         tracemalloc.stop()
     return outcomes
 
 
-def test_mutated_files_give_arrays_or_an_input_error(tmp_path):
-    outcomes = read_mutations(tmp_path, 2_000)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_mutated_files_give_arrays_or_an_input_error(tmp_path, mapped):
+    outcomes = read_mutations(tmp_path, 2_000, mapped)
     assert min(outcomes["arrays"], outcomes["InputError"]) > 100, outcomes
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_mutated_files(tmp_path):
-    outcomes = read_mutations(tmp_path, 100_000)
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_hundred_thousand_mutated_files(tmp_path, mapped):
+    outcomes = read_mutations(tmp_path, 100_000, mapped)
     print(dict(outcomes))
     assert min(outcomes["arrays"], outcomes["InputError"]) > 5_000, outcomes

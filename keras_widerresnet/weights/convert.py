@@ -78,9 +78,12 @@ def convert(source: str | pathlib.Path, structure: str | Structure, output: str 
     ignore_head = not original.classifier_convs and not _has_top(original)
     original.parameters.clear()  # so that each array is let go when it is assigned
     assign_weights(model, arrays, repr(str(source)), ignore_head)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(output) as temporary:
-        model.save_weights(temporary)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(output) as temporary:
+            model.save_weights(temporary)
+    except OSError as error:
+        raise InputError(f"{str(output)!r} cannot be written: {error}") from None
     return model.count_params()
 
 

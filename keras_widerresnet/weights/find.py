@@ -235,7 +235,10 @@ def _converted(path: pathlib.Path, record: Pretrained, file: OriginalFile) -> pa
 @contextlib.contextmanager
 def _downloaded(address: str, file: OriginalFile, refused: list[str]) -> Iterator[pathlib.Path | None]:
     """The downloaded file in a folder that is gone afterwards; None, with the reason in `refused`, where that failed."""
-    home().mkdir(parents=True, exist_ok=True)
+    try:
+        home().mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"The cache {str(home())!r} cannot be made ({error.strerror}); KERAS_WIDERRESNET_HOME names another") from None
     before = socket.getdefaulttimeout()
     with tempfile.TemporaryDirectory(prefix=".download-", dir=home()) as folder:
         socket.setdefaulttimeout(TIMEOUT_SECONDS)  # a silent host must not hang us; urllib has no other handle

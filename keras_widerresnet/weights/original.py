@@ -127,7 +127,9 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise InputError(f"{str(path)!r} is no PyTorch state dict (name -> tensor, alone or under 'state_dict')")
     counters = ".num_batches_tracked"
-    return {str(key).removeprefix("module."): value.numpy() for key, value in state.items() if not str(key).endswith(counters)}
+    return {
+        str(key).removeprefix("module."): value.detach().float().numpy() for key, value in state.items() if not str(key).endswith(counters)
+    }
 
 
 def _psa_name(name: str) -> str:

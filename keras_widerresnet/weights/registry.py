@@ -11,6 +11,11 @@ OFFICIAL_LICENCE = "the release's LICENSE file is Apache 2.0, but its README lim
 INPLACE_ABN_LICENCE = "see the InPlace-ABN release, github mapillary/inplace_abn"
 PREPROCESSING = "RGB / 255, less the mean, over the deviation; shorter side resized (bicubic), centre crop"
 _H5_RELEASE = "https://github.com/lucasdavid/resnet38d-tf/releases/download/0.0.1/"
+# Mirrors that public repositories' READMEs name; the checksum decides.
+_A1_MIRRORS = (
+    "https://www.dropbox.com/s/n2eewzy7bn7lhk0/ilsvrc-cls_rna-a1_cls1000_ep-0001.params?dl=1",
+    "https://ktse.oss-cn-shanghai.aliyuncs.com/ilsvrc-cls_rna-a1_cls1000_ep-0001.params",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +76,11 @@ PRETRAINED: dict[str, Pretrained] = {
             "A1",
             1000,
             (
-                OriginalFile("ilsvrc-cls_rna-a1_cls1000_ep-0001.params", md5="ff21f45d6bf03284100dcbec571edfad"),
+                OriginalFile(
+                    "ilsvrc-cls_rna-a1_cls1000_ep-0001.params",
+                    md5="ff21f45d6bf03284100dcbec571edfad",
+                    addresses=_A1_MIRRORS,
+                ),
                 OriginalFile(
                     "resnet38d_imagenet.h5",
                     sha256="cf33dc7e57150679ecf288033c1150dec4b08eed83d291c02c9fa341596d1d9b",
