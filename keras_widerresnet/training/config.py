@@ -24,7 +24,7 @@ class TrainingConfig:
         downsampling: `"pool"` or `"stride"`; empty for the structure's own.
         pool_padding: `"ceil"`, `"symmetric"` or `"valid"`.
         dropout: rate in B6 and B7.
-        weights: file to start from; empty for the release's initialisers.
+        weights: a name such as `imagenet-a`, or a file, to start from; empty for the release's initialisers.
         crop_size: pixels; 0 for the structure's S.
         crop: `"center"`, `"padded"` or `"random_sized"`, see `data.pipeline`.
         flip: mirror half of the training images.
