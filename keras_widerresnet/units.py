@@ -27,7 +27,7 @@ _kernels_start_at_zero = contextvars.ContextVar("kernels_start_at_zero", default
 
 @contextlib.contextmanager
 def kernels_at_zero() -> Iterator[None]:
-    """Networks built inside start at zero: for those whose every weight is set next. Random values cost 200 MB and a second for Model A."""
+    """Networks built inside start at zero: for those whose every weight is set next. Random values cost Model A 200 MB more at the peak."""
     token = _kernels_start_at_zero.set(True)
     try:
         yield
