@@ -94,9 +94,7 @@ def WiderResNet(
     if weights is not None:
         from keras_widerresnet.weights import find_weights  # builds networks itself, to convert
 
-        arrays = find_weights(
-            weights, structure, head="classification" if include_top else None, activation=activation, pool_padding=pool_padding
-        )
+        arrays = find_weights(weights, structure, include_top=include_top, activation=activation, pool_padding=pool_padding)
         assign_weights(model, arrays, repr(weights), ignore_head=not include_top)
     return model
 

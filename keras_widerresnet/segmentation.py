@@ -39,7 +39,7 @@ def WideResNetFCN(
         classifier_convs: 1 (`linear{classes}`, 3x3) or 2 (`conv6a` of 512 filters and ReLU before it), both of dilation 12.
         output_stride: 8, 16, or None for the backbone's own.
         weights: None; a classification name of `weights.PRETRAINED` (the head keeps its initial values); a segmentation name such as
-            `"cityscapes"`; or a file of a segmentation network.
+            `"cityscapes"`; or a file of either kind of network.
         input_shape: (H, W, 3), sizes may be None.
         pool_padding, dropout, width: as in `WiderResNet`.
 
@@ -52,14 +52,10 @@ def WideResNetFCN(
         raise InputError(f"`classifier_convs` must be 1 or 2. Received: {classifier_convs!r}")
     if not isinstance(classes, int) or classes < 1:
         raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
-    from keras_widerresnet.weights import find_weights, is_classification
-
     structure = find_structure(backbone)
-    only_backbone = weights is not None and is_classification(weights)
     features = WiderResNet(
         structure,
         include_top=False,
-        weights=weights if only_backbone else None,
         input_shape=input_shape,
         output_stride=output_stride,
         pool_padding=pool_padding,
@@ -71,8 +67,12 @@ def WideResNetFCN(
         x = layers.Activation("relu", name="relu6a")(_head_conv(x, HEAD_FILTERS, "conv6a"))
     x = _head_conv(x, classes, f"linear{classes}")
     model = keras.Model(features.inputs, x, name=name or f"{features.name}_fcn")
-    if weights is not None and not only_backbone:
-        assign_weights(model, find_weights(weights, structure, head="segmentation", pool_padding=pool_padding), repr(weights))
+    if weights is not None:
+        from keras_widerresnet.weights import find_weights  # builds networks itself, to convert
+
+        arrays = find_weights(weights, structure, include_top=False, pool_padding=pool_padding)
+        has_head = any(name.startswith("linear") and found[0].ndim == 4 for name, found in arrays.items())
+        assign_weights(model if has_head else features, arrays, repr(weights), ignore_head=not has_head)
     return model
 
 

@@ -272,6 +272,22 @@ def test_resnet38d_tf_file(tmp_path, image, fill):
     )
 
 
+def test_classifier_without_bias_is_left_aside(tmp_path):
+    """resnet38d-tf's VOC file holds psa's classifier, a 1x1 convolution: the features convert."""
+    features = {name: array for name, array in random_parameters("A1").items() if not name.startswith("linear")}
+    source, output = tmp_path / "voc.h5", tmp_path / "voc.weights.h5"
+    write_resnet38d_tf(source, features)
+    with h5py.File(source, "a") as file:
+        file["logits/logits/kernel:0"] = np.ones((1, 1, 512, 20), np.float32)
+    result = run_script(f"--source={source}", "--model=A1", f"--output={output}", f"--width={WIDTH}", "--verify")
+    assert result.returncode == 0, result.stderr
+    for weights in (output, source):
+        network = kw.WideResNetA1(include_top=False, weights=str(weights), width=WIDTH)
+        np.testing.assert_array_equal(network.get_layer("bn7").get_weights()[0], features["bn7_gamma"])
+    with pytest.raises(ValueError, match="unused      fc8"):
+        kw.WideResNetA1(weights=str(source), width=WIDTH, classes=20)
+
+
 def test_misfits_are_one_table_and_leave_no_output(tmp_path):
     parameters = random_parameters("A1")
     parameters["bn2a_branch2a_gamma"] = np.ones(3, np.float32)

@@ -80,8 +80,8 @@ def place(tmp_path, monkeypatch, original):
         monkeypatch.setitem(PRETRAINED, "tiny", dataclasses.replace(record, files=(dataclasses.replace(file, **changes),)))
         monkeypatch.setitem(registry.IMAGENET, TINY, "tiny")
 
-    narrow = find.convert
-    monkeypatch.setattr(find, "convert", lambda source, structure, output: narrow(source, structure, output, width=0.0625))
+    narrow = find.write_converted
+    monkeypatch.setattr(find, "write_converted", lambda source, structure, output: narrow(source, structure, output, width=0.0625))
     yield publish, server, tmp_path
     server.shutdown()
 
@@ -239,4 +239,4 @@ def test_full_size_imagenet_end_to_end(tmp_path, monkeypatch, official_names, ex
     assert_official(expected, "a1/logits", model.predict_on_batch(image(64, 96)))
     fcn = WideResNetFCN(weights="imagenet")
     np.testing.assert_array_equal(fcn.get_layer("bn7").get_weights()[0], model.get_layer("bn7").get_weights()[0])
-    assert find_weights("imagenet", STRUCTURES["A1"], head=None).keys() >= {"conv1a", "bn7"}
+    assert find_weights("imagenet", STRUCTURES["A1"], include_top=False).keys() >= {"conv1a", "bn7"}

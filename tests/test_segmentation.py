@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_widerresnet import WideResNetFCN
+from keras_widerresnet import WideResNetA1, WideResNetFCN
 
 
 @pytest.mark.parametrize(("classifier_convs", "stride", "names"), [(1, 16, ["linear5"]), (2, 8, ["conv6a", "linear5"])])
@@ -20,6 +20,11 @@ def test_files_of_either_kind(tmp_path, image):
     model.save_weights(tmp_path / "fcn.weights.h5")
     again = WideResNetFCN(classes=5, width=0.0625, weights=str(tmp_path / "fcn.weights.h5"))
     np.testing.assert_array_equal(again.predict_on_batch(image(64, 64)), model.predict_on_batch(image(64, 64)))
+    backbone = WideResNetA1(width=0.0625, classes=9)
+    backbone.save_weights(tmp_path / "a1.weights.h5")
+    tuned = WideResNetFCN(classes=5, width=0.0625, weights=str(tmp_path / "a1.weights.h5"))
+    for name in ("conv1a", "res7a_branch2b2", "bn7"):
+        np.testing.assert_array_equal(tuned.get_layer(name).get_weights()[0], backbone.get_layer(name).get_weights()[0])
     with pytest.raises(ValueError, match="they are for classes=5, the model has classes=7"):
         WideResNetFCN(classes=7, width=0.0625, weights=str(tmp_path / "fcn.weights.h5"))
 

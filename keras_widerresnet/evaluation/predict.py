@@ -11,14 +11,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.folder import decode_rgb
-from keras_widerresnet.data.pipeline import INTERPOLATIONS, normalise, test_view
+from keras_widerresnet.data.pipeline import normalise, test_view
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.evaluation import figures
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.preprocessing import decode_predictions
 from keras_widerresnet.structures import find_structure
-from keras_widerresnet.weights.find import find_record
-from keras_widerresnet.weights.keras_file import read_keras_weights
+from keras_widerresnet.weights.assign import assign_weights
+from keras_widerresnet.weights.find import find_record, find_weights
 
 DEFAULT_MODEL = "A"
 ANY_SIZE = (None, None, 3)
@@ -49,10 +49,14 @@ def classifier(weights: str, model: str = "", *, pool_padding: str = "ceil", wid
         return WiderResNet(model or record.structure, weights=record.name, width=width, input_shape=ANY_SIZE, **options)
     if not model:
         raise InputError(f"--model is needed with --weights={weights}: a file of weights does not tell its structure")
-    classes = [int(match[1]) for name in read_keras_weights(weights) if (match := re.fullmatch(r"linear(\d+)", name))]
+    structure = find_structure(model)
+    arrays = find_weights(weights, structure, pool_padding=pool_padding)
+    classes = [int(match[1]) for name in arrays if (match := re.fullmatch(r"linear(\d+)", name))]
     if not classes:
         raise InputError(f"{weights!r} holds no classifier")
-    return WiderResNet(model, weights=weights, width=width, classes=classes[0], pool_padding=pool_padding, input_shape=ANY_SIZE)
+    network = WiderResNet(structure, width=width, classes=classes[0], pool_padding=pool_padding, input_shape=ANY_SIZE)
+    assign_weights(network, arrays, repr(weights))
+    return network
 
 
 def predict_files(
@@ -89,8 +93,6 @@ def predict_files(
     """
     if sheet and sheet.exists() and not overwrite:
         raise InputError(f"{str(sheet)!r} exists; --overwrite replaces it")
-    if interpolation not in INTERPOLATIONS:
-        raise InputError(f"`interpolation` must be one of {INTERPOLATIONS}. Received: {interpolation!r}")
     images = [_decoded(file) for file in files]
     network = classifier(weights, model, pool_padding=pool_padding, width=width)
     own_size = network.input_shape[1]

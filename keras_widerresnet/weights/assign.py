@@ -10,7 +10,7 @@ import numpy as np
 from keras_widerresnet.errors import InputError
 
 _CLASSIFIER = re.compile(r"linear(\d+)")
-_HEAD = re.compile(r"linear\d+|conv6a")
+_HEAD = re.compile(r"linear\d+|conv6a|fc8")
 
 
 def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], source: str, ignore_head: bool = False) -> None:

@@ -15,15 +15,14 @@ from keras_widerresnet.units import kernels_at_zero
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.keras_file import read_keras_weights
 from keras_widerresnet.weights.official import layer_arrays
-from keras_widerresnet.weights.original import Original, read_original
+from keras_widerresnet.weights.original import PSA_CLASSIFIER, Original, read_original
 from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained
 
 _BLOCK_BYTES = 1 << 20
 
 
-def recognise(path: str | pathlib.Path) -> tuple[Pretrained, OriginalFile] | None:
-    """The record of a published file, by its md5 or sha256 whatever its name; None for any other file."""
-    md5, sha256 = checksums(path)
+def recognise(md5: str, sha256: str) -> tuple[Pretrained, OriginalFile] | None:
+    """The record of the published file with one of these checksums; None for any other file."""
     for record in PRETRAINED.values():
         for file in record.files:
             if md5 == file.md5 or sha256 == file.sha256:
@@ -68,14 +67,19 @@ def convert(source: str | pathlib.Path, structure: str | Structure, output: str 
         InputError: if the file cannot be read, is known to be of another structure, or does not fit; then with one table of all that is
             missing, unused or of another shape.
     """
+    check_known(source, structure)
+    return write_converted(source, structure, output, width)
+
+
+def write_converted(source: str | pathlib.Path, structure: str | Structure, output: str | pathlib.Path, width: float = 1.0) -> int:
+    """As `convert`, for a source whose checksum was already looked at."""
     output = pathlib.Path(output)
     if not output.name.endswith(".weights.h5"):
         raise InputError(f"The output's name must end in .weights.h5. Received: {str(output)!r}")
-    check_known(source, structure)
     original = read_original(source)
     model = _network(original, structure, width)
     arrays = layer_arrays(original.parameters)
-    ignore_head = not original.classifier_convs and not _has_top(original)
+    ignore_head = original.classes is None
     original.parameters.clear()  # so that each array is let go when it is assigned
     assign_weights(model, arrays, repr(str(source)), ignore_head)
     try:
@@ -89,7 +93,7 @@ def convert(source: str | pathlib.Path, structure: str | Structure, output: str 
 
 def check_known(source: str | pathlib.Path, structure: str | Structure) -> None:
     """Raises an InputError if `source` is a published file of another structure."""
-    known = recognise(source)
+    known = recognise(*checksums(source))
     if known and not same_network(known[0].structure, structure):
         raise InputError(f"{str(source)!r} is {known[1].name}: it is of Model {known[0].structure}, not of {structure}")
 
@@ -102,17 +106,11 @@ def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> None:
     """
     original = read_original(source)
     expected, found = layer_arrays(original.parameters), read_keras_weights(converted)
-    if not _has_top(original):
-        expected.pop("linear20", None)
+    expected.pop(PSA_CLASSIFIER.removesuffix("_weight"), None)
     for name in sorted(expected.keys() | found.keys()):
         ours, theirs = found.get(name, []), expected.get(name, [])
         if len(ours) != len(theirs) or not all(map(np.array_equal, ours, theirs)):
             raise InputError(f"{str(converted)!r} differs from {str(source)!r} in layer {name}")
-
-
-def _has_top(original: Original) -> bool:
-    """psa's classifier has no bias: such a file serves for its features."""
-    return original.classes is not None and f"linear{original.classes}_bias" in original.parameters
 
 
 def _network(original: Original, structure: str | Structure, width: float) -> keras.Model:
@@ -123,6 +121,6 @@ def _network(original: Original, structure: str | Structure, width: float) -> ke
     with kernels_at_zero():
         if original.classifier_convs:
             return WideResNetFCN(structure, original.classes, original.classifier_convs, width=width)
-        top = {"classes": original.classes} if _has_top(original) else {"include_top": False}
+        top = {"classes": original.classes} if original.classes else {"include_top": False}
         options = {"activation": original.activation, "pool_padding": original.pool_padding}
         return WiderResNet(structure, width=width, input_shape=(None, None, 3), **top, **options)

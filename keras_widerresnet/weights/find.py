@@ -15,7 +15,7 @@ import numpy as np
 
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.structures import Structure
-from keras_widerresnet.weights.convert import check_known, checksums, compare, convert, recognise, same_network
+from keras_widerresnet.weights.convert import check_known, checksums, compare, convert, recognise, same_network, write_converted
 from keras_widerresnet.weights.keras_file import read_keras_weights
 from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import read_original
@@ -33,7 +33,7 @@ def find_weights(
     weights: str | pathlib.Path,
     structure: Structure,
     *,
-    head: str | None = "classification",
+    include_top: bool = True,
     activation: str = "relu",
     pool_padding: str = "ceil",
 ) -> dict[str, list[np.ndarray]]:
@@ -42,7 +42,7 @@ def find_weights(
     Args:
         weights: `"imagenet"`, a name of `PRETRAINED`, or the path of a `.weights.h5`, `.keras` or original file.
         structure: the network's structure.
-        head: `"classification"`, `"segmentation"`, or None for the features alone.
+        include_top: whether a classifier is wanted; without, the weights may be of either kind of network, or of features alone.
         activation, pool_padding: what the network is built with.
 
     Returns:
@@ -63,21 +63,8 @@ def find_weights(
         original = read_original(text)
         _check_activation(f"The weights of {text!r}", original.activation, activation)
         return layer_arrays(original.parameters)
-    _check_fits(record, structure, head, activation, pool_padding)
-    return read_keras_weights(find_file(record, include_top=head is not None))
-
-
-def is_classification(weights: str | pathlib.Path) -> bool:
-    """Whether `weights` names a classification network, from which a segmentation network takes the backbone.
-
-    Names are looked up; a file is one unless it holds a convolution as its classifier.
-    """
-    text = str(weights)
-    if text in PRETRAINED or text == "imagenet":
-        return text == "imagenet" or not PRETRAINED[text].classifier_convs
-    if text.endswith(KERAS_SUFFIXES):
-        return not any(name.startswith("linear") and arrays[0].ndim == 4 for name, arrays in read_keras_weights(text).items())
-    return not read_original(text).classifier_convs
+    _check_fits(record, structure, include_top, activation, pool_padding)
+    return read_keras_weights(find_file(record, include_top))
 
 
 def home() -> pathlib.Path:
@@ -118,17 +105,18 @@ def convert_to(
     """
     record = PRETRAINED.get(model)
     if record:
-        found = recognise(source)
+        digests = checksums(source)
+        found = recognise(*digests)
         if found is None or found[0] is not record:
             wanted = "; ".join(f"{file.name}, {file.checksum}" for file in record.files)
-            received = f"that of {found[0].name!r}" if found else "md5 {}, sha256 {}".format(*checksums(source))
+            received = f"that of {found[0].name!r}" if found else "md5 {}, sha256 {}".format(*digests)
             raise InputError(f"{str(source)!r} is refused: its checksum is {received}, and {model!r} is in {wanted}")
         output = output or home() / converted_name(*found)
     if output is None:
         raise InputError(f"--output is needed with --model={model}; only a name ({', '.join(PRETRAINED)}) has a place in the cache")
     if output.exists() and not overwrite:
         raise InputError(f"{str(output)!r} exists; --overwrite replaces it")
-    values = convert(source, record.structure if record else model, output, width)
+    values = write_converted(source, record.structure, output, width) if record else convert(source, model, output, width)
     if verify:
         compare(source, output)
     return output, values
@@ -186,16 +174,14 @@ def find_record(weights: str, structure: Structure) -> Pretrained | None:
     )
 
 
-def _check_fits(record: Pretrained, structure: Structure, head: str | None, activation: str, pool_padding: str) -> None:
+def _check_fits(record: Pretrained, structure: Structure, include_top: bool, activation: str, pool_padding: str) -> None:
     if not same_network(record.structure, structure):
         raise InputError(
             f"weights={record.name!r} are of Model {record.structure} and fit the shapes, but not the halvings, of similar networks: "
             f"use WideResNet{record.structure}. Received: {structure.name or structure}"
         )
-    kind = "segmentation" if record.classifier_convs else "classification"
-    if head is not None and head != kind:
-        use = "WideResNetFCN, or include_top=False" if record.classifier_convs else "a classification network"
-        raise InputError(f"weights={record.name!r} are of a {kind} network: use {use}")
+    if include_top and record.classifier_convs:
+        raise InputError(f"weights={record.name!r} are of a segmentation network: use WideResNetFCN, or include_top=False")
     _check_activation(f"weights={record.name!r}", record.activation, activation)
     if record.pool_padding not in (None, pool_padding):
         raise InputError(f"weights={record.name!r} need pool_padding={record.pool_padding!r}. Received: {pool_padding!r}")
@@ -215,12 +201,12 @@ def _originals(folders: list[pathlib.Path]) -> Iterator[pathlib.Path]:
 
 
 def _recognised(path: pathlib.Path, files: list[OriginalFile], refused: list[str]) -> OriginalFile | None:
-    found = recognise(path)
+    md5, sha256 = checksums(path)
+    found = recognise(md5, sha256)
     if found and found[1] in files:
         return found[1]
     for file in files:
         if not found and path.name == file.name:
-            md5, sha256 = checksums(path)
             refused.append(f"{path} (its checksum is {f'sha256 {sha256}' if file.sha256 else f'md5 {md5}'}, not {file.checksum})")
             logger.warning("Refused %s", refused[-1])
     return None
@@ -228,7 +214,7 @@ def _recognised(path: pathlib.Path, files: list[OriginalFile], refused: list[str
 
 def _converted(path: pathlib.Path, record: Pretrained, file: OriginalFile) -> pathlib.Path:
     output = home() / converted_name(record, file)
-    convert(path, record.structure, output)
+    write_converted(path, record.structure, output)
     return output
 
 

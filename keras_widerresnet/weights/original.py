@@ -21,6 +21,7 @@ from keras_widerresnet.weights.official import to_official
 TORCH_BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
 H5_BATCH_NORM = {"gamma": "gamma", "beta": "beta", "moving_mean": "moving_mean", "moving_variance": "moving_var"}
 INPLACE_ABN_EPSILON = 1e-5
+PSA_CLASSIFIER = "fc8_weight"  # of VOC's 20 classes, a 1x1 convolution without bias: no official layer is like it
 MXNET_MAGIC = b"\x12\x01\0\0\0\0\0\0"
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 TORCH_MAGICS = (b"PK\x03\x04", b"\x80\x02")  # zip archives, and the pickles of before PyTorch 1.6
@@ -139,8 +140,7 @@ def _psa_name(name: str) -> str:
         return _unit_parameter(int(stage), int(index or 0), kind == "bn", branch, TORCH_BATCH_NORM.get(suffix, suffix))
     if match := re.fullmatch(r"bn7\.(\w+)", name):
         return f"bn7_{TORCH_BATCH_NORM.get(match[1], match[1])}"
-    # psa's classifier of VOC's 20 classes, a 1x1 convolution without bias.
-    return {"conv1a.weight": "conv1a_weight", "fc8.weight": "linear20_weight"}.get(name, name)
+    return {"conv1a.weight": "conv1a_weight", "fc8.weight": PSA_CLASSIFIER}.get(name, name)
 
 
 def _inplace_abn_name(name: str) -> str:
@@ -200,7 +200,7 @@ def _h5_name(name: str) -> str:
             return _unit_parameter(stage, place, False, _CONV_OF_H5[part], "weight" if suffix == "kernel" else suffix)
     if match := re.fullmatch(r"(?:.+/)?s5/bn/(\w+):0", name):
         return f"bn7_{H5_BATCH_NORM.get(match[1], match[1])}"
-    known = {"s0/g0/cv/kernel:0": "conv1a_weight", "logits/kernel:0": "linear20_weight"}
+    known = {"s0/g0/cv/kernel:0": "conv1a_weight", "logits/kernel:0": PSA_CLASSIFIER}
     return next((official for ending, official in known.items() if name == ending or name.endswith(f"/{ending}")), name)
 
 
