@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import shutil
 from collections.abc import Iterator
 
 
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
     """A temporary name beside `path` to write to, moved to `path` at the end and removed if writing fails.
 
+    The caller makes a file or a folder of it.
     The temporary name keeps the suffixes, by which Keras and Matplotlib choose the format.
     """
     path = pathlib.Path(path)
@@ -20,4 +22,6 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         yield temporary
         os.replace(temporary, path)
     finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)

@@ -31,16 +31,18 @@ def run(main: Callable[..., None], arguments: str = "") -> None:
 
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # of TensorFlow; our own loggers have their own level
-        from keras_widerresnet.errors import InputError
+        from keras_widerresnet.errors import InputError, RunStopped
 
         try:
             main(*([argv[1:]] if arguments else []))
         except InputError as error:
             _fail(error)
+        except RunStopped as error:
+            _fail(error, error.exit_code)
 
     app.run(guarded, flags_parser=parse)
 
 
-def _fail(error: object) -> None:
+def _fail(error: object, exit_code: int = BAD_INPUT) -> None:
     print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
-    sys.exit(BAD_INPUT)
+    sys.exit(exit_code)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from keras_widerresnet.data import arrays
-from keras_widerresnet.data.folder import folder
+from keras_widerresnet.data.folder import CACHE_BYTES, folder
 from keras_widerresnet.data.split import ImageData
 from keras_widerresnet.data.tfds_source import tfds_images
+from keras_widerresnet.data.tfrecords import tfrecords
 from keras_widerresnet.errors import InputError
 
-NAMES = "digits, folder:PATH, idx:PATH, tfds:NAME, fake or fake:SIZE"
+NAMES = "digits, folder:PATH, idx:PATH, tfds:NAME, tfrecord:PATH, fake or fake:SIZE"
 FAKE_SIZE = 224
 
 
-def load_data(name: str, *, skip_corrupt: bool = False, convert_rgb: bool = False, verify: bool = True) -> ImageData:
-    """The data set called `name`: `digits`, `folder:PATH`, `idx:PATH`, `tfds:NAME`, `fake` or `fake:SIZE`.
+def load_data(
+    name: str, *, skip_corrupt: bool = False, convert_rgb: bool = False, verify: bool = True, cache_bytes: int = CACHE_BYTES
+) -> ImageData:
+    """The data set called `name`: `digits`, `folder:PATH`, `idx:PATH`, `tfds:NAME`, `tfrecord:PATH`, `fake` or `fake:SIZE`.
 
     The options are those of `folder`, and mean nothing to the other sources.
 
@@ -26,9 +29,11 @@ def load_data(name: str, *, skip_corrupt: bool = False, convert_rgb: bool = Fals
     if kind == "fake" and (not argument or argument.isdecimal()):
         return arrays.fake(int(argument or FAKE_SIZE))
     if kind == "folder" and argument:
-        return folder(argument, skip_corrupt=skip_corrupt, convert_rgb=convert_rgb, verify=verify)
+        return folder(argument, skip_corrupt=skip_corrupt, convert_rgb=convert_rgb, verify=verify, cache_bytes=cache_bytes)
     if kind == "idx" and argument:
         return arrays.idx(argument)
     if kind == "tfds" and argument:
         return tfds_images(argument)
+    if kind == "tfrecord" and argument:
+        return tfrecords(argument)
     raise InputError(f"Unknown data set {name!r}; a data set is one of: {NAMES}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 import re
 
@@ -17,10 +18,19 @@ logger = logging.getLogger(__name__)
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 TEST_FOLDERS = ("test", "val", "validation")
+CACHE_BYTES = 256 << 20
 _SHOWN = 5
 
 
-def folder(path: str, *, skip_corrupt: bool = False, convert_rgb: bool = False, verify: bool = True, split_seed: int = 0) -> ImageData:
+def folder(
+    path: str,
+    *,
+    skip_corrupt: bool = False,
+    convert_rgb: bool = False,
+    verify: bool = True,
+    split_seed: int = 0,
+    cache_bytes: int = CACHE_BYTES,
+) -> ImageData:
     """Images in `PATH/<class>/*.jpg`, a fifth of each class held out; or in `PATH/train/<class>` and `PATH/test|val/<class>`.
 
     Args:
@@ -28,6 +38,7 @@ def folder(path: str, *, skip_corrupt: bool = False, convert_rgb: bool = False, 
         convert_rgb: take grey, alpha and CMYK images too, converted to RGB as they are read.
         verify: decode every file once before training; without it a bad file is found when it is reached.
         split_seed: draws the held-out fifth.
+        cache_bytes: splits whose files are no larger in all are held in memory, encoded.
 
     Raises:
         InputError: naming the empty or unequal folders, or the files that do not decode or are not RGB.
@@ -51,17 +62,8 @@ def folder(path: str, *, skip_corrupt: bool = False, convert_rgb: bool = False, 
             raise InputError(f"{path!r} has a class with fewer than two images: none could be held out for testing")
         parts = [([files[i] for i in indices], labels[indices]) for indices in held_out_fifth(labels, split_seed)]
     every_file = [file for files, _ in parts for file in files]
-    splits = (_split(*part) for part in parts)
+    splits = (_split(*part, cache_bytes) for part in parts)
     return ImageData(f"folder:{path}", class_names, *splits, find_unreadable=lambda: unreadable(every_file, convert_rgb=convert_rgb))
-
-
-def decode_rgb(encoded: tf.Tensor) -> tf.Tensor:
-    """Encoded JPEG or PNG bytes to a uint8 image (H, W, 3), exact DCT as PIL's."""
-    return tf.cond(
-        tf.io.is_jpeg(encoded),
-        lambda: tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_png(encoded, channels=3),
-    )
 
 
 def unreadable(files: list[str], *, convert_rgb: bool) -> dict[str, str]:
@@ -122,6 +124,10 @@ def _verified(files, labels, *, skip_corrupt: bool, convert_rgb: bool):
     return [files[i] for i in kept], labels[kept]
 
 
-def _split(files: list[str], labels: np.ndarray) -> IndexedSplit:
-    paths = tf.constant(files)
-    return IndexedSplit(labels, lambda index: decode_rgb(tf.io.read_file(paths[index])), name_of=lambda index: files[index])
+def _split(files: list[str], labels: np.ndarray, cache_bytes: int) -> IndexedSplit:
+    name_of = files.__getitem__
+    if sum(os.path.getsize(file) for file in files) > cache_bytes:
+        paths = tf.constant(files)
+        return IndexedSplit(labels, lambda index: tf.io.read_file(paths[index]), name_of)
+    encoded = tf.constant([pathlib.Path(file).read_bytes() for file in files])
+    return IndexedSplit(labels, lambda index: encoded[index], name_of)

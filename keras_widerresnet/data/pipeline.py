@@ -1,21 +1,20 @@
-"""From a split to batches: crop, flip, normalise. Every draw is a function of (seed, position)."""
+"""From a split to batches: crop, augment, normalise. Every draw but keras-cv's is a function of (seed, position)."""
 
 from __future__ import annotations
 
+import dataclasses
+
 import tensorflow as tf
 
-from keras_widerresnet.data.split import IndexedSplit, StreamSplit
+from keras_widerresnet.data import augment
+from keras_widerresnet.data.images import decode_rgb, decode_window
+from keras_widerresnet.data.split import WHOLE, IndexedSplit, ShardedSplit, Share
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.preprocessing import MEAN, STD
 
 _METHODS = {"bicubic": "bicubic", "lanczos": "lanczos3", "bilinear": "bilinear"}
 INTERPOLATIONS = (*_METHODS, "auto")
 CROPS = ("center", "padded", "random_sized")
-PADDING_FRACTION = 8
-AREA_RANGE = (0.08, 1.0)
-ASPECT_RANGE = (3 / 4, 4 / 3)
-CROP_TRIES = 10
-FLIP_STREAM = 1 << 32  # keeps the flip's draws apart from the crop's
 
 
 def normalise(image: tf.Tensor) -> tf.Tensor:
@@ -54,83 +53,142 @@ def test_view(image: tf.Tensor, size: int, interpolation: str = "bicubic") -> tf
     return center_crop(resize_shorter_side(image, size, interpolation), size)
 
 
-def padded_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    """The shorter side resized to `size`, an eighth of `size` mirrored on every side, then a random crop (usual for CIFAR: 4 of 32)."""
-    image = resize_shorter_side(image, size)
-    padding = size // PADDING_FRACTION
-    image = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]], mode="REFLECT")
-    room = tf.shape(image)[:2] - size + 1
-    top, left = tf.unstack(tf.cast(tf.random.stateless_uniform([2], seed) * tf.cast(room, tf.float32), tf.int32))
-    return _crop(image, top, left, size, size)
-
-
-def random_sized_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    """A crop of 8-100 % of the area and aspect 3/4-4/3, resized to `size`; after ten tries the centre crop (official release)."""
-    height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
-    draws = tf.random.stateless_uniform([CROP_TRIES, 5], seed)
-    area = height * width * (AREA_RANGE[0] + draws[:, 0] * (AREA_RANGE[1] - AREA_RANGE[0]))
-    aspect = ASPECT_RANGE[0] + draws[:, 1] * (ASPECT_RANGE[1] - ASPECT_RANGE[0])
-    sides = tf.round(tf.stack([tf.sqrt(area / aspect), tf.sqrt(area * aspect)], axis=1))
-    sides = tf.where(draws[:, 2:3] < 0.5, sides, sides[:, ::-1])
-    fits = tf.reduce_all(sides <= [height, width], axis=1)
-
-    def crop():
-        first = tf.argmax(fits)
-        crop_height, crop_width = tf.unstack(tf.cast(sides[first], tf.int32))
-        room = tf.shape(image)[:2] - [crop_height, crop_width] + 1
-        top, left = tf.unstack(tf.cast(draws[first, 3:5] * tf.cast(room, tf.float32), tf.int32))
-        return _resampled(image[top : top + crop_height, left : left + crop_width], [size, size], "bicubic")
-
-    cropped = tf.cond(tf.reduce_any(fits), crop, lambda: test_view(image, size))
-    return tf.ensure_shape(cropped, [size, size, 3])
-
-
-def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """The image, mirrored left to right half the time."""
-    return tf.cond(tf.random.stateless_uniform([], seed) < 0.5, lambda: image, lambda: image[:, ::-1])
-
-
-def train_batches(
-    split: IndexedSplit | StreamSplit, *, crop_size: int, batch_size: int, crop: str, flip: bool, seed: int, start_step: int = 0
-) -> tf.data.Dataset:
-    """Endless training batches from step `start_step` on.
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What happens to a training image, in this order; the defaults are the release's.
 
     Args:
-        crop: `"center"`, `"padded"` (`padded_crop`) or `"random_sized"` (`random_sized_crop`).
+        crop: `"center"`, `"padded"` (`augment.padded_crop`) or `"random_sized"` (`augment.random_sized_window`).
+        rand_augment: keras-cv operations for each image, 0 for none.
+        magnitude: of RandAugment, 0..1.
+        color_jitter: strength of `augment.color_jitter`.
+        lighting: standard deviation of PCA lighting.
         flip: mirror half the images.
-
-    Returns:
-        Data set of (float32 images (batch, S, S, 3) as the networks take them, int32 labels (batch,)).
+        mixup, cutmix: alpha of keras-cv's MixUp and CutMix, 0 for none; with both, each batch gets one of them.
+        label_smoothing: share of each label spread over all classes.
 
     Raises:
         InputError: for an unknown crop.
     """
-    crops = {
-        "center": lambda image, _: test_view(image, crop_size),
-        "padded": lambda image, draw: padded_crop(image, crop_size, draw),
-        "random_sized": lambda image, draw: random_sized_crop(image, crop_size, draw),
-    }
-    if crop not in crops:
-        raise InputError(f"`crop` must be one of {CROPS}. Received: {crop!r}")
 
-    def example(position, image, label):
-        image = crops[crop](image, tf.stack([tf.cast(seed, tf.int64), position]))
-        if flip:
-            image = random_flip(image, tf.stack([tf.cast(seed + FLIP_STREAM, tf.int64), position]))
+    crop: str = "random_sized"
+    rand_augment: int = 0
+    magnitude: float = 0.3
+    color_jitter: float = 0.4
+    lighting: float = 0.1
+    flip: bool = True
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self):
+        if self.crop not in CROPS:
+            raise InputError(f"`crop` must be one of {CROPS}. Received: {self.crop!r}")
+
+
+def training_crop(raw: tf.Tensor, size: int, crop: str, seed: tf.Tensor) -> tf.Tensor:
+    """A raw image to its training crop, float32 (size, size, 3) of values 0..255; a JPEG is decoded no further than needed.
+
+    Args:
+        crop: one of `CROPS`.
+        seed: int64 pair.
+    """
+    if crop == "center":
+        return test_view(decode_rgb(raw), size)
+    if crop == "padded":
+        return augment.padded_crop(resize_shorter_side(decode_rgb(raw), size), size, augment.stream(seed, "crop"))
+    window = decode_window(raw, lambda shape: augment.random_sized_window(shape, augment.stream(seed, "crop")))
+    return tf.ensure_shape(_resampled(window, [size, size], "bicubic"), [size, size, 3])
+
+
+def train_batches(
+    split: IndexedSplit | ShardedSplit,
+    *,
+    classes: int,
+    crop_size: int,
+    batch_size: int,
+    augmentation: Augmentation,
+    seed: int,
+    start_step: int = 0,
+    share: Share = WHOLE,
+    parts: int = 1,
+    data_service: str = "",
+) -> tf.data.Dataset:
+    """Endless training batches from step `start_step` on.
+
+    Args:
+        classes: length of the labels.
+        batch_size: images a step, over all workers and their devices.
+        share: the part of each batch that is read here.
+        parts: into how many elements that part is divided, one for each device.
+        data_service: address of a `tf.data` service (`grpc://host:port`) that does the work; its workers read in orders of their own,
+            which are not repeatable.
+
+    Returns:
+        Data set of (float32 images (batch / count / parts, S, S, 3) as the networks take them, float32 labels (…, classes)).
+
+    Raises:
+        InputError: if keras-cv is asked for and not installed, or there are fewer shards than workers.
+    """
+    keras_cv_seed = hash((seed, start_step, share.index)) % (1 << 31)
+    operations = augmentation.rand_augment
+    rand_augment = augment.rand_augment(operations, augmentation.magnitude, keras_cv_seed) if operations else None
+    mixes = augmentation.mixup or augmentation.cutmix
+    mix = augment.mix_batches(augmentation.mixup, augmentation.cutmix, keras_cv_seed) if mixes else None
+
+    def example(run_seed, position, raw, label):
+        draws = tf.stack([tf.cast(run_seed, tf.int64), position])
+        image = training_crop(raw, crop_size, augmentation.crop, draws)
+        if rand_augment:
+            image = tf.ensure_shape(rand_augment(image), image.shape)
+        image = augment.random_color(image, augmentation.color_jitter, augmentation.lighting, draws)
+        if augmentation.flip:
+            image = augment.random_flip(image, augment.stream(draws, "flip"))
+        label = tf.one_hot(label, classes) * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / classes
         return normalise(image), label
 
-    examples = split.shuffled(seed, start_step * batch_size)
-    batches = examples.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).batch(batch_size, drop_remainder=True)
-    return batches.with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    def batches(run_seed):
+        examples = split.shuffled(run_seed, batch_size=batch_size, step=start_step, share=share)
+        examples = examples.map(lambda *item: example(run_seed, *item), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        batched = examples.batch(batch_size // share.count // parts, drop_remainder=True)
+        return batched.map(mix) if mix else batched
+
+    if not data_service:
+        return batches(seed).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    # Unseeded whatever TensorFlow's global seed: each of the service's workers must draw an order of its own.
+    seeds = tf.data.Dataset.from_tensors(0).map(lambda _: tf.raw_ops.RandomUniformInt(shape=[], minval=0, maxval=1 << 30))
+    served = seeds.flat_map(lambda drawn: batches(tf.cast(drawn, tf.int64)))
+    off = tf.data.experimental.service.ShardingPolicy.OFF
+    return served.apply(tf.data.experimental.service.distribute(off, data_service)).prefetch(tf.data.AUTOTUNE)
 
 
-def test_batches(split: IndexedSplit | StreamSplit, *, crop_size: int, batch_size: int) -> tf.data.Dataset:
-    """Every image once, shorter side resized and centre cropped: (float32 images (batch, S, S, 3), int32 labels (batch,))."""
-    examples = split.ordered().map(
-        lambda image, label: (normalise(test_view(image, crop_size)), label),
+def test_batches(
+    split: IndexedSplit | ShardedSplit, *, classes: int, crop_size: int, batch_size: int, share: Share = WHOLE, parts: int = 1
+) -> tf.data.Dataset:
+    """Every image once, shorter side resized and centre cropped; the last batch is filled up with images of weight 0.
+
+    Args:
+        classes, batch_size, share, parts: as in `train_batches`.
+
+    Returns:
+        Data set of (float32 images (batch / count / parts, S, S, 3), float32 labels (…, classes), float32 weights (…,)), of
+        `test_steps(split.size, batch_size) * parts` elements for every share.
+    """
+    rows = batch_size // share.count
+    examples = split.ordered().shard(share.count, share.index) if share.count > 1 else split.ordered()
+    views = examples.map(
+        lambda raw, label: (normalise(test_view(decode_rgb(raw), crop_size)), tf.one_hot(label, classes), 1.0),
         num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=True,
     )
-    return examples.batch(batch_size).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    filling = (tf.zeros((crop_size, crop_size, 3)), tf.zeros(classes), 0.0)
+    filled = views.concatenate(tf.data.Dataset.from_tensors(filling).repeat()).take(test_steps(split.size, batch_size) * rows)
+    return filled.batch(rows // parts, drop_remainder=True).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+
+
+def test_steps(images: int, batch_size: int) -> int:
+    """Batches of `test_batches` over all workers."""
+    return -(-images // batch_size)
 
 
 def shown_image(image: tf.Tensor, crop_size: int) -> tf.Tensor:

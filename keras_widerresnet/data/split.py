@@ -1,4 +1,4 @@
-"""What a data set is to the input pipeline: images that can be streamed from any position of an endless shuffled order.
+"""What a data set is to the input pipeline: raw images that can be streamed from any step of an endless shuffled order.
 
 The order is a function of (seed, position) alone, so a resumed run reads on exactly where it stopped.
 """
@@ -11,6 +11,29 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from keras_widerresnet.data.images import decode_rgb
+from keras_widerresnet.errors import InputError
+
+ENDLESS = np.iinfo(np.int64).max
+READERS = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """The part of every batch that one worker of several reads."""
+
+    index: int = 0
+    count: int = 1
+
+    def positions(self, step: int, batch_size: int) -> tf.data.Dataset:
+        """Endless positions in the run's order, int64, from the step on: rows `index`/`count` to (`index` + 1)/`count` of each batch."""
+        rows = batch_size // self.count
+        local = tf.data.Dataset.range(step * rows, ENDLESS)
+        return local.map(lambda q: q // rows * batch_size + self.index * rows + q % rows)
+
+
+WHOLE = Share()
+
 
 @dataclasses.dataclass(frozen=True)
 class IndexedSplit:
@@ -18,7 +41,7 @@ class IndexedSplit:
 
     Args:
         labels: int32 array (size,).
-        read: graph function from an int64 index to one uint8 RGB image (H, W, 3).
+        read: graph function from an int64 index to one raw image, see `images`.
         name_of: what to call image `index` in a report.
     """
 
@@ -32,20 +55,20 @@ class IndexedSplit:
 
     def image(self, index: int) -> tf.Tensor:
         """One uint8 image (H, W, 3), for pictures."""
-        return self.read(tf.constant(index, tf.int64))
+        return decode_rgb(self.read(tf.constant(index, tf.int64)))
 
     def ordered(self) -> tf.data.Dataset:
-        """Each example once: uint8 image (H, W, 3), int32 label."""
+        """Each example once: raw image, int32 label."""
         return self._examples(tf.data.Dataset.range(self.size))
 
-    def shuffled(self, seed: int, start: int = 0) -> tf.data.Dataset:
-        """Endless (position, image, label) from position `start`, each pass over the data in an order of its own."""
+    def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
+        """Endless (position, raw image, label) from a step on, each pass over the data in an order of its own."""
 
         def index_at(position):
             shuffle_seed = tf.stack([tf.cast(seed, tf.int64), position // self.size])
             return tf.random.experimental.index_shuffle(position % self.size, tf.cast(shuffle_seed, tf.uint32), self.size - 1)
 
-        positions = tf.data.Dataset.range(start, np.iinfo(np.int64).max)
+        positions = share.positions(step, batch_size)
         return tf.data.Dataset.zip(positions, self._examples(positions.map(index_at))).map(lambda p, example: (p, *example))
 
     def _examples(self, indices: tf.data.Dataset) -> tf.data.Dataset:
@@ -54,47 +77,64 @@ class IndexedSplit:
 
 
 @dataclasses.dataclass(frozen=True)
-class StreamSplit:
-    """Images that can only be read one after the other, shuffled through a buffer.
+class ShardedSplit:
+    """Images in TFRecord files, which can only be read one after the other: the files are shuffled, then their records through a buffer.
 
     Args:
-        size: number of examples.
-        stream: makes a data set of (encoded example, label) in stored order.
-        decode: from an encoded example to a uint8 RGB image (H, W, 3).
-        buffer: examples in the shuffle buffer; they are held encoded.
+        files: paths.
+        lengths: number of records in each.
+        parse: graph function from a serialised record to (raw image, int32 label).
+        buffer: records in the shuffle buffer; they are held encoded.
     """
 
-    size: int
-    stream: Callable[[], tf.data.Dataset]
-    decode: Callable[[tf.Tensor], tf.Tensor]
+    files: Sequence[str]
+    lengths: Sequence[int]
+    parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
     buffer: int = 16384
     name_of: Callable[[int], str] = str
 
     @property
+    def size(self) -> int:
+        return sum(self.lengths)
+
+    @property
     def labels(self) -> np.ndarray:
         """Int32 array (size,) in stored order; reads the whole split."""
-        return np.fromiter((label for _, label in self.stream().as_numpy_iterator()), np.int32, self.size)
+        labels = tf.data.TFRecordDataset(self.files).map(lambda record: self.parse(record)[1], num_parallel_calls=tf.data.AUTOTUNE)
+        return np.fromiter(labels.as_numpy_iterator(), np.int32, self.size)
 
     def image(self, index: int) -> tf.Tensor:
-        """One uint8 image (H, W, 3), for pictures; skips through the encoded images before it."""
-        encoded, _ = next(iter(self.stream().skip(index)))
-        return self.decode(encoded)
+        """One uint8 image (H, W, 3), for pictures; skips through the records before it."""
+        record = next(iter(tf.data.TFRecordDataset(self.files).skip(index)))
+        return decode_rgb(self.parse(record)[0])
 
     def ordered(self) -> tf.data.Dataset:
-        """Each example once: uint8 image (H, W, 3), int32 label."""
-        return self.stream().map(lambda encoded, label: (self.decode(encoded), label), num_parallel_calls=tf.data.AUTOTUNE)
+        """Each example once: raw image, int32 label."""
+        return tf.data.TFRecordDataset(self.files).map(self.parse, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def shuffled(self, seed: int, start: int = 0) -> tf.data.Dataset:
-        """Endless (position, image, label) from position `start`; passes before it are not read, its own is skipped through."""
-        passes = tf.data.Dataset.range(start // self.size, np.iinfo(np.int64).max)
-        encoded = passes.flat_map(lambda p: self.stream().shuffle(self.buffer, seed=seed * 1_000_003 + p, reshuffle_each_iteration=False))
-        first = start - start % self.size
-        positions = tf.data.Dataset.range(first, np.iinfo(np.int64).max)
-        return (
-            tf.data.Dataset.zip(positions, encoded)
-            .skip(start - first)
-            .map(lambda p, example: (p, self.decode(example[0]), example[1]), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        )
+    def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
+        """Endless (position, raw image, label) from a step on; passes before it are not read, its own is skipped through.
+
+        A worker of several reads its own files only.
+
+        Raises:
+            InputError: if there are fewer files than workers.
+        """
+        files, size = self.files[share.index :: share.count], sum(self.lengths[share.index :: share.count])
+        if not size:
+            raise InputError(f"{len(self.files)} shards cannot be shared out among {share.count} workers: write more shards")
+
+        def one_pass(number):
+            order = tf.random.experimental.stateless_shuffle(tf.constant(files), seed=tf.stack([tf.cast(seed, tf.int64), number]))
+            records = tf.data.Dataset.from_tensor_slices(order).interleave(
+                tf.data.TFRecordDataset, cycle_length=min(READERS, len(files)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            )
+            return records.shuffle(self.buffer, seed=seed * 1_000_003 + number, reshuffle_each_iteration=False)
+
+        start = step * (batch_size // share.count)
+        records = tf.data.Dataset.range(start // size, ENDLESS).flat_map(one_pass).skip(start % size)
+        examples = records.map(self.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return tf.data.Dataset.zip(share.positions(step, batch_size), examples).map(lambda p, example: (p, *example))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +146,8 @@ class ImageData:
 
     name: str
     class_names: Sequence[str]
-    train: IndexedSplit | StreamSplit
-    test: IndexedSplit | StreamSplit
+    train: IndexedSplit | ShardedSplit
+    test: IndexedSplit | ShardedSplit
     find_unreadable: Callable[[], dict[str, str]] = dict
 
     @property

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_widerresnet.data.folder import decode_rgb
-from keras_widerresnet.data.split import ImageData, StreamSplit
+from keras_widerresnet.data.split import ImageData, ShardedSplit
 from keras_widerresnet.errors import InputError
 
 TEST_SPLITS = ("validation", "test")
@@ -35,18 +34,21 @@ def tfds_images(name: str, data_dir: str | None = None) -> ImageData:
     try:
         builder.download_and_prepare()
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
-        raise InputError(f"tfds:{name} could not be prepared in {builder.data_path}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"tfds:{name} could not be prepared in {builder.data_path}: {' '.join(str(error).split())}") from None
     test = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
     if test is None or "train" not in builder.info.splits:
         raise InputError(f"tfds:{name} must have a train and a validation or test split. It has: {list(builder.info.splits)}")
+    if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+        raise InputError(f"tfds:{name} is stored as {builder.info.file_format.value}; prepare it with file_format='tfrecord'")
     return ImageData(f"tfds:{name}", tuple(builder.info.features["label"].names), _split(builder, "train"), _split(builder, test))
 
 
-def _split(builder, split: str) -> StreamSplit:
+def _split(builder, split: str) -> ShardedSplit:
     import tensorflow_datasets as tfds
 
-    def stream():
-        examples = builder.as_dataset(split=split, decoders={"image": tfds.decode.SkipDecoding()}, shuffle_files=False)
-        return examples.map(lambda example: (example["image"], tf.cast(example["label"], tf.int32)))
+    def parse(record):
+        example = builder.info.features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
+        return example["image"], tf.cast(example["label"], tf.int32)
 
-    return StreamSplit(builder.info.splits[split].num_examples, stream, decode_rgb)
+    info = builder.info.splits[split]
+    return ShardedSplit([str(path) for path in info.filepaths], info.shard_lengths, parse)

@@ -1,4 +1,4 @@
-"""What happens beside training: progress, checkpoints, the best model."""
+"""What happens beside training: progress, checkpoints, the best model. All are Keras callbacks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_widerresnet.files import replacing
 from keras_widerresnet.progress import progress_bar
+from keras_widerresnet.training.steps import Steps
 
 logger = logging.getLogger(__name__)
 
@@ -26,25 +27,26 @@ class Throughput(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._begin = self._end = time.perf_counter()
+        self._images = 0
 
     def on_train_batch_end(self, batch, logs=None):
         self._end = time.perf_counter()
-        self._images = (batch + 1) * self.batch_size
+        self._images += self.batch_size
 
     def on_epoch_end(self, epoch, logs=None):
-        logs["images_per_second"] = self._images / (self._end - self._begin)
+        # An epoch that was resumed at its end has none of its images left.
+        logs["images_per_second"] = self._images / (self._end - self._begin) if self._images else 0.0
         logs["learning_rate"] = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
 
 
 class Progress(keras.callbacks.Callback):
     """A bar over the whole run, with images/s and the remaining time, and a line for each epoch."""
 
-    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, initial_epoch: int):
+    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, steps_done: int):
         super().__init__()
         self.epochs = epochs
         self.batch_size = batch_size
-        epoch_images = steps_per_epoch * batch_size
-        self.bar = progress_bar(total=epochs * epoch_images, initial=initial_epoch * epoch_images)
+        self.bar = progress_bar(total=epochs * steps_per_epoch * batch_size, initial=steps_done * batch_size)
 
     def on_epoch_begin(self, epoch, logs=None):
         self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}")
@@ -59,48 +61,53 @@ class Progress(keras.callbacks.Callback):
             f"test accuracy {logs['val_accuracy']:.4f}  {logs['images_per_second']:.0f} images/s"
         )
 
-    def on_train_end(self, logs=None):
+    def close(self) -> None:
         self.bar.close()
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """The whole training state after every epoch (weights, momenta, step, random generators), complete or absent; the last two are kept.
+    """The whole training state after every epoch, complete or absent; the last two are kept.
+
+    That is weights, momenta, averaged weights, random generators, number of steps, and the metrics of a half-done epoch.
 
     Args:
         directory: where the checkpoints are.
-        model: the compiled model.
+        steps: the run's steps, with their network and optimizer.
     """
 
-    def __init__(self, directory: pathlib.Path, model: keras.Model):
+    def __init__(self, directory: pathlib.Path, steps: Steps):
         super().__init__()
-        model.optimizer.build(model.trainable_variables)
-        # TensorFlow does not find the generators of the dropout layers by itself.
-        generators = [variable.value for variable in model.variables if variable.path.endswith("seed_generator_state")]
-        state = tf.train.Checkpoint(model=model, optimizer=model.optimizer, generators=generators)
+        # TensorFlow does not find the generators of the dropout layers, nor the metrics, by itself.
+        generators = [variable.value for variable in steps.network.variables if variable.path.endswith("seed_generator_state")]
+        metrics = [variable.value for metric in steps.metrics for variable in metric.variables]
+        state = tf.train.Checkpoint(model=steps.network, optimizer=steps.optimizer, generators=generators, metrics=metrics, step=steps.done)
         self.manager = tf.train.CheckpointManager(state, str(directory), max_to_keep=2)
-        self.optimizer = model.optimizer
 
-    def restore(self) -> int:
-        """Restores the last checkpoint, if there is one, and returns the number of steps done."""
+    def restore(self) -> None:
+        """Restores the last checkpoint, if there is one."""
         path = self.manager.restore_or_initialize()
         if path:
             logger.info("Resumed from %s", path)
-        return int(self.optimizer.iterations.numpy())
+
+    def save(self) -> str:
+        """Saves now; returns the checkpoint's path."""
+        return self.manager.save()
 
     def on_epoch_end(self, epoch, logs=None):
-        self.manager.save()
+        self.save()
 
 
 class BestModel(keras.callbacks.Callback):
-    """Saves the model whenever the test accuracy is the best so far."""
+    """Saves the model, with its averaged weights if it has any, whenever the test accuracy is the best so far."""
 
-    def __init__(self, path: pathlib.Path, best: float = -1.0):
+    def __init__(self, path: pathlib.Path, steps: Steps, best: float = -1.0):
         super().__init__()
         self.path = path
+        self.steps = steps
         self.best = best
 
     def on_epoch_end(self, epoch, logs=None):
         if logs[MONITORED] > self.best:
             self.best = logs[MONITORED]
-            with replacing(self.path) as temporary:
+            with self.steps.averaged_weights(), replacing(self.path) as temporary:
                 self.model.save(temporary)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 
-from keras_widerresnet.data.pipeline import CROPS
+from keras_widerresnet.data.pipeline import Augmentation
 from keras_widerresnet.errors import InputError
 
 # How a run is started, not what it computes: these may differ when it is resumed.
-_STARTING = ("output_dir", "overwrite", "resume")
+_STARTING = ("output_dir", "overwrite", "resume", "data_service", "cache_mb")
+PRECISIONS = ("none", "bfloat16", "float16")
+SCHEDULES = ("linear", "cosine")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,18 +26,29 @@ class TrainingConfig:
         downsampling: `"pool"` or `"stride"`; empty for the structure's own.
         pool_padding: `"ceil"`, `"symmetric"` or `"valid"`.
         dropout: rate in B6 and B7.
-        weights: a name such as `imagenet-a`, or a file, to start from; empty for the release's initialisers.
+        weights: a name such as `imagenet-a`, or a file, to start from; a classifier of other classes in it is left aside.
+            Empty for the release's initialisers.
         crop_size: pixels; 0 for the structure's S.
-        crop: `"center"`, `"padded"` or `"random_sized"`, see `data.pipeline`.
-        flip: mirror half of the training images.
+        crop, rand_augment, magnitude, color_jitter, lighting, flip, mixup, cutmix, label_smoothing: see `data.pipeline.Augmentation`.
         epochs: passes over the training images.
         batch_size: images a step, over all replicas.
-        learning_rate: rate of the first step; falls linearly to 0.
+        learning_rate: rate of the first step, or the highest after a warm-up.
+        reference_batch: with 1 or more, `learning_rate` is for so many images a step and grows in proportion to `batch_size`.
+        schedule: `"linear"` (official release) or `"cosine"`.
+        warmup_epochs: epochs over which the rate first rises from 0.
         momentum: Nesterov momentum.
         weight_decay: of kernels and batch-norm scales.
+        ema: momentum of the averaged weights, which are tested and saved; 0 for none.
         steps_per_epoch: 0 for one pass over the training images; testing and checkpoints come after each epoch.
+        strategy: see `training.strategy.make_strategy`.
         logical_devices: 0 for all GPUs (or one CPU); n replicates over n CPU devices.
         sync_batch_norm: batch statistics over all replicas.
+        mixed_precision: `"none"`, `"bfloat16"` or `"float16"` (with loss scaling): the type of activations; weights stay float32.
+        jit_compile: compile forward and backward pass with XLA.
+        remat: compute the units' activations anew in the backward pass.
+        accumulate_steps: parts of a replica's images that go through one after the other.
+        data_service: address of a `tf.data` service that runs the input pipeline.
+        cache_mb: splits of class folders up to this size are held in memory, encoded.
         seed: of initialisers, order, augmentation and dropout.
         deterministic: bitwise repeatable TensorFlow kernels (slower).
         skip_corrupt, convert_rgb, verify_images: see `data.folder.folder`.
@@ -56,15 +69,33 @@ class TrainingConfig:
     weights: str = ""
     crop_size: int = 0
     crop: str = "random_sized"
+    rand_augment: int = 0
+    magnitude: float = 0.3
+    color_jitter: float = 0.4
+    lighting: float = 0.1
     flip: bool = True
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
     epochs: int = 90
     batch_size: int = 256
     learning_rate: float = 0.1
+    reference_batch: int = 0
+    schedule: str = "linear"
+    warmup_epochs: float = 0.0
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    ema: float = 0.0
     steps_per_epoch: int = 0
+    strategy: str = "mirrored"
     logical_devices: int = 0
     sync_batch_norm: bool = False
+    mixed_precision: str = "none"
+    jit_compile: bool = False
+    remat: bool = False
+    accumulate_steps: int = 1
+    data_service: str = ""
+    cache_mb: int = 256
     seed: int = 0
     deterministic: bool = False
     skip_corrupt: bool = False
@@ -74,16 +105,34 @@ class TrainingConfig:
     resume: bool = False
 
     def __post_init__(self):
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate_steps"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1. Received: {getattr(self, name)}")
-        for name in ("learning_rate", "momentum", "weight_decay", "crop_size", "steps_per_epoch", "logical_devices", "seed"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"--{name} must not be negative. Received: {getattr(self, name)}")
-        if self.crop not in CROPS:
-            raise InputError(f"--crop must be one of {CROPS}. Received: {self.crop!r}")
+        for name, value in dataclasses.asdict(self).items():
+            if isinstance(value, (int, float)) and not 0 <= value < float("inf"):
+                raise InputError(f"--{name} must not be negative. Received: {value}")
+        for name in ("magnitude", "color_jitter", "label_smoothing", "ema"):
+            if getattr(self, name) > 1:
+                raise InputError(f"--{name} must be between 0 and 1. Received: {getattr(self, name)}")
+        for name, choices in (("mixed_precision", PRECISIONS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in choices:
+                raise InputError(f"--{name} must be one of {choices}. Received: {getattr(self, name)!r}")
+        if self.warmup_epochs >= self.epochs:
+            raise InputError(f"--warmup_epochs must be fewer than the {self.epochs} epochs. Received: {self.warmup_epochs}")
         if self.overwrite and self.resume:
             raise InputError("--overwrite and --resume contradict each other: give one of them")
+        if self.jit_compile and self.sync_batch_norm:
+            raise InputError("--sync_batch_norm reduces over replicas inside the network, which --jit_compile cannot: give one of them")
+        self.augmentation()
+
+    def augmentation(self) -> Augmentation:
+        """What happens to the training images."""
+        return Augmentation(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)})
+
+    @property
+    def scaled_learning_rate(self) -> float:
+        """`learning_rate` for this `batch_size`, by the linear rule where `reference_batch` is given."""
+        return self.learning_rate * (self.batch_size / self.reference_batch if self.reference_batch else 1)
 
     def flag_lines(self) -> dict[str, str]:
         """Flag name -> its line of a flag file, for all that the result depends on."""

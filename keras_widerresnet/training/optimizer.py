@@ -51,19 +51,33 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Learning rate falling linearly with every step to 0, but never under the floor of 1e-6 (spec: official release).
 
     Args:
-        initial: rate of the first step.
+        initial: rate of the first step, or of the first after the warm-up.
         steps: steps of the whole run.
         floor: the least rate.
+        warmup_steps: steps over which the rate first rises linearly from 0; 0 in the release.
     """
 
-    def __init__(self, initial: float, steps: int, floor: float = 1e-6):
+    def __init__(self, initial: float, steps: int, floor: float = 1e-6, warmup_steps: int = 0):
         self.initial = initial
         self.steps = steps
         self.floor = floor
+        self.warmup_steps = warmup_steps
 
     def __call__(self, step):
-        remaining = 1.0 - ops.cast(step, "float32") / self.steps
-        return ops.maximum(self.initial * remaining, self.floor)
+        step = ops.cast(step, "float32")
+        share = (self.steps - step) / (self.steps - self.warmup_steps)
+        if self.warmup_steps:
+            share = ops.minimum(share, step / self.warmup_steps)
+        return ops.maximum(self.initial * share, self.floor)
 
     def get_config(self):
-        return {"initial": self.initial, "steps": self.steps, "floor": self.floor}
+        return {"initial": self.initial, "steps": self.steps, "floor": self.floor, "warmup_steps": self.warmup_steps}
+
+
+def make_schedule(name: str, rate: float, steps: int, warmup_steps: int = 0) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The schedule of a name: `"linear"` (`LinearDecay`, official release) or `"cosine"` (Keras' `CosineDecay` to 0, after the warm-up)."""
+    if name == "linear":
+        return LinearDecay(rate, steps, warmup_steps=warmup_steps)
+    if not warmup_steps:
+        return keras.optimizers.schedules.CosineDecay(rate, steps)
+    return keras.optimizers.schedules.CosineDecay(0.0, steps - warmup_steps, warmup_target=rate, warmup_steps=warmup_steps)

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import csv
-import importlib.metadata
-import json
+import contextlib
 import logging
 import pathlib
-import platform
-import shutil
+import threading
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-import keras_widerresnet
 from keras_widerresnet.data import ImageData, load_data, pipeline
-from keras_widerresnet.errors import InputError
+from keras_widerresnet.data.split import Share
+from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.evaluation.report import write_report
 from keras_widerresnet.files import replacing
-from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import find_structure
-from keras_widerresnet.training import callbacks
+from keras_widerresnet.training import callbacks, faults
 from keras_widerresnet.training.config import TrainingConfig
-from keras_widerresnet.training.optimizer import LinearDecay, TorchSGD
-from keras_widerresnet.training.strategy import make_strategy, synchronize_batch_norm, test_batch_size
+from keras_widerresnet.training.network import make_network
+from keras_widerresnet.training.run_directory import METRICS_FILE, REPORT_FILE, forget_later_epochs, is_finished, prepare
+from keras_widerresnet.training.steps import Steps, check_divisible
+from keras_widerresnet.training.strategy import is_chief, make_strategy
 
 logger = logging.getLogger(__name__)
 
-FLAGS_FILE = "flags.txt"
-METRICS_FILE = "metrics.csv"
-REPORT_FILE = "report.md"
-PACKAGES = ("keras", "numpy", "tensorflow-datasets", "scikit-learn", "matplotlib")
-TOP_K = 5
+CHECK_STEPS = 50  # between two looks at the loss, which wait for the device
+SHOWN_FILES = 5
 
 
 def train(config: TrainingConfig) -> pathlib.Path:
@@ -39,148 +35,167 @@ def train(config: TrainingConfig) -> pathlib.Path:
 
     The directory holds `flags.txt` (repeats the run), `versions.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`, `best.keras`
     (best test accuracy), `final.keras`, `predictions.csv`, the pictures, and at last `report.md`. A run that was stopped at any moment and
-    resumed reads the same images in the same order as one that was not.
+    resumed reads the same images in the same order as one that was not. Of several workers the first writes it, and all must see it.
 
     Returns:
         The path of the report.
 
     Raises:
         InputError: for settings or data that cannot be used, or an existing directory without `overwrite` or `resume`.
+        RunStopped: on SIGTERM, a loss that is no number, a full disk or a lost worker; the run can then be resumed.
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"Training runs on TensorFlow. Received: KERAS_BACKEND={keras.backend.backend()}")
     structure = find_structure(config.structure)
     run_dir = pathlib.Path(config.output_dir)
-    if _is_finished(run_dir, config):
+    if is_finished(run_dir, config):
         logger.info("%s is finished already", run_dir)
         return run_dir / REPORT_FILE
-    strategy = make_strategy(config.logical_devices)
-    data = load_data(config.data, skip_corrupt=config.skip_corrupt, convert_rgb=config.convert_rgb, verify=config.verify_images)
-    test_batch = _check_batch(config, data, strategy)
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    strategy = make_strategy(config.strategy, config.logical_devices)
+    check_divisible(config.batch_size, strategy.num_replicas_in_sync, config.accumulate_steps)
+    loading = {"skip_corrupt": config.skip_corrupt, "convert_rgb": config.convert_rgb, "verify": config.verify_images}
+    data = load_data(config.data, cache_bytes=config.cache_mb << 20, **loading)
     crop_size = config.crop_size or structure.crop_size
     steps_per_epoch = config.steps_per_epoch or max(1, round(data.train.size / config.batch_size))
     with strategy.scope():
-        model = _compiled_model(config, structure, data, crop_size, steps_per_epoch)
-    _prepare(run_dir, config)
-    with strategy.scope():
-        checkpoint = callbacks.Checkpoint(run_dir / "checkpoints", model)
-    steps_done = checkpoint.restore()
-    logger.info(
-        "%s: %s of width %g, %s parameters, %d training and %d test images, %d replicas",
-        run_dir, structure, config.width, f"{model.count_params():,}", data.train.size, data.test.size, strategy.num_replicas_in_sync
-    )  # fmt: skip
-    train_batches = pipeline.train_batches(
-        data.train,
-        crop_size=crop_size,
+        network = make_network(config, data.classes, crop_size, steps_per_epoch)
+    steps = Steps(
+        network,
+        strategy,
         batch_size=config.batch_size,
-        crop=config.crop,
-        flip=config.flip,
-        seed=config.seed,
-        start_step=steps_done,
+        remat=config.remat,
+        jit_compile=config.jit_compile,
+        accumulate_steps=config.accumulate_steps,
     )
-    test_batches = pipeline.test_batches(data.test, crop_size=crop_size, batch_size=test_batch)
-    initial_epoch = steps_done // steps_per_epoch
-    best = _forget_later_epochs(run_dir / METRICS_FILE, initial_epoch)
-    try:
-        model.fit(
-            train_batches,
-            validation_data=test_batches,
-            epochs=config.epochs,
-            initial_epoch=initial_epoch,
-            steps_per_epoch=steps_per_epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=[
-                callbacks.Throughput(config.batch_size),
-                callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, initial_epoch),
-                keras.callbacks.CSVLogger(run_dir / METRICS_FILE, append=initial_epoch > 0),
-                keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
-                callbacks.BestModel(run_dir / "best.keras", best),
-                checkpoint,
-            ],
+    with faults.explained(), _explained_images(data):
+        if is_chief(strategy):
+            prepare(run_dir, config)
+        steps.agree(tf.constant(0))  # no worker reads the directory before the chief has prepared it
+        logger.info(
+            "%s: %s of width %g, %s parameters, %d training and %d test images, %d replicas, learning rate %g for %d images a step",
+            run_dir, structure, config.width, f"{network.count_params():,}", data.train.size, data.test.size,
+            strategy.num_replicas_in_sync, config.scaled_learning_rate, config.batch_size,
+        )  # fmt: skip
+        with faults.termination() as asked:
+            _fit(config, run_dir, steps, data, crop_size, steps_per_epoch, asked)
+        if not is_chief(strategy):
+            return run_dir / REPORT_FILE
+        with steps.averaged_weights(), replacing(run_dir / "final.keras") as temporary:
+            network.save(temporary)
+        return write_report(run_dir, config, structure, data, crop_size, _test_probabilities(run_dir, config, data, crop_size))
+
+
+def _fit(config, run_dir: pathlib.Path, steps: Steps, data: ImageData, crop_size: int, steps_per_epoch: int, asked) -> None:
+    """All epochs that are still to do, with their callbacks."""
+    checkpoint = callbacks.Checkpoint(run_dir / "checkpoints", steps)
+    checkpoint.restore()
+    steps_done = int(steps.done.numpy())
+    epochs_done = steps_done // steps_per_epoch
+    progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done)
+    listed = [callbacks.Throughput(config.batch_size)]
+    if is_chief(steps.strategy):
+        best = forget_later_epochs(run_dir / METRICS_FILE, epochs_done)
+        listed += [
+            progress,
+            keras.callbacks.CSVLogger(run_dir / METRICS_FILE, append=True),
+            keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
+            callbacks.BestModel(run_dir / "best.keras", steps, best),
+            checkpoint,
+        ]
+    listed = keras.callbacks.CallbackList(listed, model=steps.network, epochs=config.epochs, steps=steps_per_epoch)
+    train_iterator = iter(_distributed_train(config, steps.strategy, data, crop_size, steps_done))
+    listed.on_train_begin()
+    with contextlib.closing(progress):
+        for epoch in range(epochs_done, config.epochs):
+            listed.on_epoch_begin(epoch)
+            first = int(steps.done.numpy()) - epoch * steps_per_epoch
+            if first == 0:
+                steps.reset_metrics()
+            for step in range(first, steps_per_epoch):
+                listed.on_train_batch_begin(step)
+                logs = steps.train(train_iterator)
+                listed.on_train_batch_end(step, logs)
+                _check(steps, step, steps_per_epoch, logs, asked, checkpoint)
+            logs = steps.results()
+            logs |= {f"val_{name}": value for name, value in _test(config, steps, data, crop_size, listed).items()}
+            faults.check_finite(logs, int(steps.first_bad.numpy()), int(steps.done.numpy()))
+            listed.on_epoch_end(epoch, logs)
+        listed.on_train_end()
+
+
+def _check(steps: Steps, step: int, steps_per_epoch: int, logs, asked: threading.Event, checkpoint: callbacks.Checkpoint) -> None:
+    """Raises `RunStopped` if the loss is no number any more, or all workers have heard that one of them is to stop."""
+    alone = not isinstance(steps.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if alone and asked.is_set():
+        stop = True
+    elif (step + 1) % CHECK_STEPS and step + 1 < steps_per_epoch:
+        return
+    else:
+        faults.check_finite({"loss": float(logs["loss"])}, int(steps.first_bad.numpy()), int(steps.done.numpy()))
+        stop = not alone and int(steps.agree(tf.constant(int(asked.is_set())))) > 0
+    if stop:
+        saved = f", {checkpoint.save()} is saved" if is_chief(steps.strategy) else ""
+        message = f"Stopped by SIGTERM after step {int(steps.done.numpy()) - 1}{saved}: {faults.RESUME}"
+        raise RunStopped(message, faults.TERMINATED)
+
+
+def _test(config: TrainingConfig, steps: Steps, data: ImageData, crop_size: int, listed) -> dict[str, float]:
+    """Metrics over the test images, of the averaged weights if there are any."""
+
+    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        sizes = {"classes": data.classes, "crop_size": crop_size, "batch_size": config.batch_size}
+        return pipeline.test_batches(data.test, **sizes, **_part(context))
+
+    listed.on_test_begin()
+    steps.reset_metrics()
+    iterator = iter(steps.strategy.distribute_datasets_from_function(batches))
+    with steps.averaged_weights():
+        for _ in range(pipeline.test_steps(data.test.size, config.batch_size)):
+            steps.test(iterator)
+    results = steps.results()
+    listed.on_test_end(results)
+    return results
+
+
+def _distributed_train(config: TrainingConfig, strategy, data: ImageData, crop_size: int, start_step: int):
+    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return pipeline.train_batches(
+            data.train,
+            classes=data.classes,
+            crop_size=crop_size,
+            batch_size=config.batch_size,
+            augmentation=config.augmentation(),
+            seed=config.seed,
+            start_step=start_step,
+            **_part(context),
+            data_service=config.data_service,
         )
+
+    return strategy.distribute_datasets_from_function(batches)
+
+
+def _part(context: tf.distribute.InputContext) -> dict:
+    workers = context.num_input_pipelines
+    return {"share": Share(context.input_pipeline_id, workers), "parts": context.num_replicas_in_sync // workers}
+
+
+def _test_probabilities(run_dir: pathlib.Path, config: TrainingConfig, data: ImageData, crop_size: int) -> np.ndarray:
+    """Of the saved network, on one device: what others will load is what is reported."""
+    saved = keras.models.load_model(run_dir / "final.keras", compile=False)
+    batches = pipeline.test_batches(data.test, classes=data.classes, crop_size=crop_size, batch_size=config.batch_size)
+    return saved.predict(batches.map(lambda images, labels, weights: images), verbose=0)[: data.test.size]
+
+
+@contextlib.contextmanager
+def _explained_images(data: ImageData):
+    """Names the files where decoding fails in the middle of training."""
+    try:
+        yield
     except tf.errors.InvalidArgumentError as error:
         unreadable = [f"{file} {problem}" for file, problem in data.find_unreadable().items()]
         if not unreadable:
             raise
-        raise InputError(f"{len(unreadable)} images do not decode: {'; '.join(unreadable[:TOP_K])}") from error
-    with replacing(run_dir / "final.keras") as temporary:
-        model.save(temporary)
-    probabilities = model.predict(test_batches, verbose=0)
-    return write_report(run_dir, config, structure, data, crop_size, probabilities)
-
-
-def _compiled_model(config: TrainingConfig, structure, data: ImageData, crop_size: int, steps_per_epoch: int) -> keras.Model:
-    model = WiderResNet(
-        structure,
-        weights=config.weights or None,
-        input_shape=(crop_size, crop_size, 3),
-        classes=data.classes,
-        pool_padding=config.pool_padding,
-        dropout=config.dropout,
-        width=config.width,
-        downsampling=config.downsampling or None,
-    )
-    if config.sync_batch_norm:
-        synchronize_batch_norm(model)
-    metrics = ["accuracy"]
-    if data.classes > TOP_K:
-        metrics.append(keras.metrics.SparseTopKCategoricalAccuracy(TOP_K, name=f"top{TOP_K}_accuracy"))
-    schedule = LinearDecay(config.learning_rate, config.epochs * steps_per_epoch)
-    optimizer = TorchSGD(schedule, config.momentum, config.weight_decay)
-    # On our CPU XLA took 10 to 14 s to the first step of a narrow network, against 5 s, and ran it no faster.
-    model.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=metrics, jit_compile=False)
-    return model
-
-
-def _is_finished(run_dir: pathlib.Path, config: TrainingConfig) -> bool:
-    """Whether the run exists whole; refuses to touch an existing directory unless told to."""
-    if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
-        return False
-    is_run = (run_dir / FLAGS_FILE).is_file()
-    if not (config.overwrite or config.resume):
-        raise InputError(f"{run_dir} exists: --resume goes on with that run, --overwrite replaces it, --output_dir names another")
-    if not is_run:
-        raise InputError(f"{run_dir} exists and is not a run directory (no {FLAGS_FILE}): choose another --output_dir")
-    if config.overwrite:
-        return False
-    config.check_same(run_dir / FLAGS_FILE)
-    return (run_dir / REPORT_FILE).is_file()
-
-
-def _check_batch(config: TrainingConfig, data: ImageData, strategy) -> int:
-    """The batch size for testing; refuses one that the replicas cannot share."""
-    replicas = strategy.num_replicas_in_sync
-    if config.batch_size % replicas:
-        raise InputError(f"--batch_size must be a multiple of the {replicas} replicas. Received: {config.batch_size}")
-    return test_batch_size(data.test.size, config.batch_size, replicas)
-
-
-def _prepare(run_dir: pathlib.Path, config: TrainingConfig) -> None:
-    if config.overwrite and run_dir.exists():
-        shutil.rmtree(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with replacing(run_dir / FLAGS_FILE) as temporary:
-        config.save(temporary)
-    versions = {"python": platform.python_version(), "keras_widerresnet": keras_widerresnet.__version__, "tensorflow": tf.__version__}
-    versions |= {package: importlib.metadata.version(package) for package in PACKAGES}
-    with replacing(run_dir / "versions.json") as temporary:
-        temporary.write_text(json.dumps(versions, indent=2) + "\n")
-
-
-def _forget_later_epochs(path: pathlib.Path, initial_epoch: int) -> float:
-    """Removes rows of epochs that a killed run logged but did not checkpoint; returns the best test accuracy of the rest."""
-    if not path.exists() or not initial_epoch:
-        path.unlink(missing_ok=True)
-        return -1.0
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if int(row["epoch"]) < initial_epoch]
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, reader.fieldnames)
-        writer.writeheader()
-        writer.writerows(rows)
-    return max(float(row[callbacks.MONITORED]) for row in rows)
+        raise InputError(f"{len(unreadable)} images do not decode: {'; '.join(unreadable[:SHOWN_FILES])}") from error

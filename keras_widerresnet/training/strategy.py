@@ -1,52 +1,55 @@
-"""Replication over the devices of one machine."""
+"""TensorFlow's distribution strategies, by name."""
 
 from __future__ import annotations
+
+import json
+import os
 
 import keras
 import tensorflow as tf
 
 from keras_widerresnet.errors import InputError
 
+STRATEGIES = ("mirrored", "one_device", "multi_worker", "tpu")
 
-def make_strategy(logical_devices: int = 0) -> tf.distribute.MirroredStrategy:
-    """A `MirroredStrategy` over the visible GPUs, or the CPU if there is none.
+
+def make_strategy(name: str = "mirrored", logical_devices: int = 0) -> tf.distribute.Strategy:
+    """The strategy of a name.
 
     Args:
+        name: `"mirrored"` (all GPUs of this machine, or its CPU), `"one_device"`, `"multi_worker"` (all GPUs of the machines in
+            `TF_CONFIG`) or `"tpu"` (the TPU that `TPU_NAME` or the machine itself offers).
         logical_devices: with 1 or more, split the CPU into so many devices and replicate over these instead.
 
     Raises:
-        InputError: if TensorFlow has already started with another number of devices.
+        InputError: for an unknown name, a missing or wrong `TF_CONFIG`, no TPU, or if TensorFlow has already started with another
+            number of devices.
     """
-    if not logical_devices:
-        gpus = tf.config.list_logical_devices("GPU")
-        return tf.distribute.MirroredStrategy([gpu.name for gpu in gpus] or ["/cpu:0"])
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    try:
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * logical_devices)
-    except RuntimeError:
-        if len(tf.config.list_logical_devices("CPU")) < logical_devices:
-            raise InputError(f"{logical_devices} logical devices must be asked for before TensorFlow is first used") from None
-    # Without NCCL, so that CPU devices reduce without a warning.
-    return tf.distribute.MirroredStrategy(
-        [f"/cpu:{index}" for index in range(logical_devices)], cross_device_ops=tf.distribute.ReductionToOneDevice()
-    )
+    if name not in STRATEGIES:
+        raise InputError(f"--strategy must be one of {STRATEGIES}. Received: {name!r}")
+    if logical_devices:
+        _split_cpu(logical_devices)
+    devices = [f"/cpu:{index}" for index in range(logical_devices)] or [gpu.name for gpu in tf.config.list_physical_devices("GPU")]
+    if name == "one_device":
+        return tf.distribute.OneDeviceStrategy("/gpu:0" if devices and not logical_devices else "/cpu:0")
+    if name == "multi_worker":
+        _check_cluster()
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "tpu":
+        return _tpu()
+    if logical_devices:
+        # Without NCCL, so that CPU devices reduce without a warning.
+        return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
+    return tf.distribute.MirroredStrategy([f"/gpu:{index}" for index in range(len(devices))] or ["/cpu:0"])
 
 
-def test_batch_size(images: int, batch_size: int, replicas: int) -> int:
-    """The largest batch size up to `batch_size` whose last, partial batch still holds an image for every replica.
-
-    TensorFlow hands the images of a partial batch to the first replicas, and kernels fail on the empty share of the others; Keras adds up
-    the shares of the first batch, which must be equal.
-
-    Raises:
-        InputError: if there is none, for fewer test images than about the square of the replicas.
-    """
-    largest = min(batch_size, images)
-    for size in range(largest - largest % replicas, 0, -replicas):
-        last = images % size or size
-        if last > size * (replicas - 1) // replicas:
-            return size
-    raise InputError(f"{images} test images cannot be shared out among {replicas} replicas: use more images or fewer replicas")
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process writes the run directory: the only one, or the first of several."""
+    resolver = strategy.cluster_resolver
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
+        return True
+    has_chief = "chief" in resolver.cluster_spec().jobs
+    return resolver.task_type == "chief" if has_chief else resolver.task_id == 0
 
 
 def synchronize_batch_norm(model: keras.Model) -> None:
@@ -54,3 +57,33 @@ def synchronize_batch_norm(model: keras.Model) -> None:
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
+
+
+def _split_cpu(devices: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    except RuntimeError:
+        if len(tf.config.list_logical_devices("CPU")) < devices:
+            raise InputError(f"{devices} logical devices must be asked for before TensorFlow is first used") from None
+
+
+def _check_cluster() -> None:
+    example = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
+    try:
+        config = json.loads(os.environ["TF_CONFIG"])
+        addresses = config["cluster"][config["task"]["type"]]
+        addresses[config["task"]["index"]]
+    except (KeyError, ValueError, TypeError, IndexError):
+        received = os.environ.get("TF_CONFIG", "no TF_CONFIG")
+        raise InputError(f"--strategy=multi_worker needs TF_CONFIG on every machine, e.g. {example}. Received: {received}") from None
+
+
+def _tpu() -> tf.distribute.Strategy:
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
+    except Exception as error:  # TensorFlow raises many kinds
+        raise InputError(
+            f"--strategy=tpu finds no TPU; TPU_NAME names one. TensorFlow says: {' '.join(str(error).split())[:300]}"
+        ) from None
+    return tf.distribute.TPUStrategy(resolver)

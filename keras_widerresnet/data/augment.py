@@ -1,0 +1,201 @@
+"""Random changes of training images: the release's, each a small function of its draws, and keras-cv's for the modern recipe.
+
+Draws are stateless: `seed` is an int64 pair (seed of the run, position of the image), and every step has a stream of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from keras_widerresnet.errors import InputError
+
+AREA_RANGE = (0.08, 1.0)
+ASPECT_RANGE = (3 / 4, 4 / 3)
+CROP_TRIES = 10
+PADDING_FRACTION = 8
+STREAMS = ("crop", "jitter", "lighting", "flip")
+LUMA = (0.299, 0.587, 0.114)
+# Of ImageNet's colours in [0, 1] (official release). The eigenvectors are the columns: the first, with nearly all the variance, is grey.
+EIGENVALUES = (0.2175, 0.0188, 0.0045)
+EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
+
+
+def stream(seed: tf.Tensor, step: str) -> tf.Tensor:
+    """The seed of one step's draws (a name of `STREAMS`), apart from those of every other step."""
+    return tf.random.fold_in(seed, STREAMS.index(step))
+
+
+def random_sized_window(size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A window of 8-100 % of the area and aspect 3/4-4/3, its sides swapped half the time (official release).
+
+    Args:
+        size: int32 (height, width) of the image.
+        seed: int64 pair.
+
+    Returns:
+        Int32 (top, left, height, width): the first of ten tries that fits, else the centre square.
+    """
+    draws = tf.random.stateless_uniform([CROP_TRIES, 5], seed)
+    return window_of_draws(size, draws)
+
+
+def window_of_draws(size: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """`random_sized_window` for given draws in [0, 1), float32 (tries, 5): area, aspect, swap, top, left."""
+    height, width = tf.unstack(tf.cast(size, tf.float32))
+    area = height * width * (AREA_RANGE[0] + draws[:, 0] * (AREA_RANGE[1] - AREA_RANGE[0]))
+    aspect = ASPECT_RANGE[0] + draws[:, 1] * (ASPECT_RANGE[1] - ASPECT_RANGE[0])
+    sides = tf.cast(tf.round(tf.stack([tf.sqrt(area / aspect), tf.sqrt(area * aspect)], axis=1)), tf.int32)
+    sides = tf.where(draws[:, 2:3] < 0.5, sides, sides[:, ::-1])
+    fits = tf.reduce_all(sides <= size, axis=1)
+    first = tf.argmax(fits)
+    shorter = tf.reduce_min(size)
+    centre = tf.concat([(size - shorter + 1) // 2, [shorter, shorter]], axis=0)
+    offsets = tf.cast(draws[first, 3:5] * tf.cast(size - sides[first] + 1, tf.float32), tf.int32)
+    return tf.where(tf.reduce_any(fits), tf.concat([offsets, sides[first]], axis=0), centre)
+
+
+def padded_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    """An eighth of `size` mirrored on every side of an image (H, W, 3), then a random crop (usual for CIFAR: 4 of 32)."""
+    padding = size // PADDING_FRACTION
+    image = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]], mode="REFLECT")
+    room = tf.shape(image)[:2] - size + 1
+    top, left = tf.unstack(tf.cast(tf.random.stateless_uniform([2], seed) * tf.cast(room, tf.float32), tf.int32))
+    return tf.ensure_shape(image[top : top + size, left : left + size], [size, size, 3])
+
+
+def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """The image, mirrored left to right half the time."""
+    return tf.cond(tf.random.stateless_uniform([], seed) < 0.5, lambda: image, lambda: image[:, ::-1])
+
+
+# Colour steps are maps of a pixel (3,) to pixel · matrix + offset that depend on the image by its mean colour alone, so that any order of
+# them is one matrix product over the image. `colour` is the (matrix, offset) so far, `mean` the image's mean colour before any of them.
+
+
+def brightness(colour: tuple[tf.Tensor, tf.Tensor], mean: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Values times `factor` (official release: 1 ± 0.4)."""
+    matrix, offset = colour
+    return matrix * factor, offset * factor
+
+
+def contrast(colour: tuple[tf.Tensor, tf.Tensor], mean: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Blend with the image's mean luminance: factor · x + (1 − factor) · mean grey (official release: 1 ± 0.4)."""
+    matrix, offset = colour
+    grey = tf.tensordot(tf.linalg.matvec(matrix, mean, transpose_a=True) + offset, tf.constant(LUMA), 1)
+    return matrix * factor, offset * factor + (1 - factor) * grey
+
+
+def saturation(colour: tuple[tf.Tensor, tf.Tensor], mean: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Blend with each pixel's luminance: factor · x + (1 − factor) · grey (official release: 1 ± 0.4)."""
+    blend = factor * tf.eye(3) + (1 - factor) * tf.constant(LUMA)[:, None]
+    matrix, offset = colour
+    return matrix @ blend, tf.linalg.matvec(blend, offset, transpose_a=True)
+
+
+JITTERS = (brightness, contrast, saturation)
+ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
+
+
+def color_jitter(mean: tf.Tensor, strength: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Brightness, contrast and saturation in random order, each by a factor drawn from 1 ± `strength` (official release: 0.4).
+
+    Args:
+        mean: float32 (3,), the image's mean colour.
+
+    Returns:
+        Matrix (3, 3) and offset (3,) of the colour map.
+    """
+    draws = tf.random.stateless_uniform([4], seed)
+    order = tf.cast(draws[3] * len(ORDERS), tf.int32)
+    return jitter_of_draws(mean, 1 + strength * (2 * draws[:3] - 1), order)
+
+
+def jitter_of_draws(mean: tf.Tensor, factors: tf.Tensor, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`color_jitter` for given factors, float32 (3,) of brightness, contrast and saturation, and an index into `ORDERS`."""
+
+    def in_order(steps) -> Callable:
+        def apply():
+            colour = (tf.eye(3), tf.zeros(3))
+            for step in steps:
+                colour = JITTERS[step](colour, mean, factors[step])
+            return colour
+
+        return apply
+
+    return tf.switch_case(order, [in_order(steps) for steps in ORDERS])
+
+
+def lighting_offset(noise: tf.Tensor) -> tf.Tensor:
+    """PCA lighting: what is added to every pixel of values in [0, 1], for three normal draws `noise` (official release: deviation 0.1)."""
+    return tf.linalg.matvec(tf.constant(EIGENVECTORS), noise * tf.constant(EIGENVALUES))
+
+
+def random_color(image: tf.Tensor, jitter: float, lighting: float, seed: tf.Tensor) -> tf.Tensor:
+    """Colour jitter, then lighting noise, then clipped to the range (official release).
+
+    Args:
+        image: float32 (H, W, 3), values 0..255.
+        jitter: strength of `color_jitter`; 0.4 in the release, 0 for none.
+        lighting: standard deviation of the lighting noise; 0.1 in the release, 0 for none.
+    """
+    if not (jitter or lighting):
+        return image
+    matrix, offset = tf.eye(3), tf.zeros(3)
+    if jitter:
+        matrix, offset = color_jitter(tf.reduce_mean(image, axis=(0, 1)), jitter, stream(seed, "jitter"))
+    if lighting:
+        offset += 255 * lighting_offset(lighting * tf.random.stateless_normal([3], stream(seed, "lighting")))
+    return tf.clip_by_value(tf.linalg.matmul(image, matrix) + offset, 0.0, 255.0)
+
+
+def rand_augment(operations: int, magnitude: float, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
+    """keras-cv's RandAugment for images of values 0..255 (H, W, 3).
+
+    Args:
+        operations: for each image.
+        magnitude: 0..1.
+        seed: of keras-cv's generator, whose draws follow one another: a resumed run draws others than one that was not stopped.
+
+    Raises:
+        InputError: if keras-cv is not installed.
+    """
+    layer = _keras_cv().layers.RandAugment((0, 255), augmentations_per_image=operations, magnitude=magnitude, seed=seed)
+    return lambda image: layer(image)
+
+
+def mix_batches(mixup: float, cutmix: float, seed: int) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """keras-cv's MixUp or CutMix of a batch, one of the two at random where both are asked for.
+
+    Args:
+        mixup, cutmix: alpha of the Beta distribution of the shares; 0 for none.
+        seed: as in `rand_augment`.
+
+    Returns:
+        Function of images (batch, H, W, 3) and float labels (batch, classes).
+
+    Raises:
+        InputError: if keras-cv is not installed.
+    """
+    layers = _keras_cv().layers
+    chosen = [layer(alpha, seed=seed) for layer, alpha in ((layers.MixUp, mixup), (layers.CutMix, cutmix)) if alpha]
+
+    def mix(images, labels):
+        def by(layer):
+            mixed = layer({"images": images, "labels": labels})
+            return tf.ensure_shape(mixed["images"], images.shape), tf.ensure_shape(mixed["labels"], labels.shape)
+
+        if len(chosen) == 1:
+            return by(chosen[0])
+        return tf.cond(tf.random.uniform([], seed=seed) < 0.5, lambda: by(chosen[0]), lambda: by(chosen[1]))
+
+    return mix
+
+
+def _keras_cv():
+    try:
+        import keras_cv
+    except ImportError as error:
+        raise InputError(f'RandAugment, MixUp and CutMix are keras-cv\'s: pip install "keras_widerresnet[augment]" ({error})') from None
+    return keras_cv

@@ -1,0 +1,66 @@
+"""What can happen to a long run, turned into a stop that can be resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import signal
+import threading
+from collections.abc import Iterator
+
+import tensorflow as tf
+
+from keras_widerresnet.errors import RunStopped
+
+TERMINATED = 128 + signal.SIGTERM  # as shells report it
+WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: starting it again is right
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_DISK_FULL_TEXTS = ("No space left", "Disk quota exceeded", "File too large")
+RESUME = "the same command with --resume goes on from the last checkpoint"
+
+
+@contextlib.contextmanager
+def termination() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets, instead of ending the process at once."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked  # only the main thread may take signals
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turns a full disk and a lost worker into `RunStopped`."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        text = str(error)
+        if getattr(error, "errno", None) in _DISK_FULL or any(full in text for full in _DISK_FULL_TEXTS):
+            raise RunStopped(f"The disk is full ({text.splitlines()[0][:200]}). Make room; {RESUME}") from error
+        if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)):
+            message = f"Another worker is lost ({text.splitlines()[0][:200]}). Start all workers again: {RESUME}"
+            raise RunStopped(message, WORKER_LOST) from error
+        raise
+
+
+def check_finite(values: dict[str, float], first_bad_step: int, step: int) -> None:
+    """Raises `RunStopped` if the loss, in training or testing, is no number any more.
+
+    Args:
+        values: `loss`, and `val_loss` after a test.
+        first_bad_step: the first step whose loss was not finite, from 0; negative if there was none.
+        step: steps done.
+    """
+    bad = [name for name in ("loss", "val_loss") if not math.isfinite(values.get(name, 0.0))]
+    if bad or first_bad_step >= 0:
+        when = f"The loss of step {first_bad_step}" if first_bad_step >= 0 else f"The test loss after step {step - 1}"
+        raise RunStopped(
+            f"{when} is not finite. The last good checkpoint is kept. A lower --learning_rate, a longer --warmup_epochs or "
+            f"--mixed_precision=bfloat16 in place of float16 may help, in a new --output_dir"
+        )

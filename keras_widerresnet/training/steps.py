@@ -1,0 +1,158 @@
+"""One training step and one pass over the test images, under any of TensorFlow's strategies.
+
+Keras' `fit` cannot build its metrics under `MultiWorkerMirroredStrategy` (3.15), so the step is our own `strategy.run`; optimizer, losses,
+metrics and callbacks stay Keras'.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+import tensorflow as tf
+
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.training.remat import rematerialized
+
+TOP_K = 5
+
+
+class Steps:
+    """The compiled steps of one network.
+
+    Args:
+        network: gives probabilities (batch, classes); compiled with its optimizer in the strategy's scope.
+        strategy: the network's strategy.
+        batch_size: images a step, over all replicas.
+        remat: compute the units' activations anew in the backward pass.
+        jit_compile: compile forward and backward pass with XLA.
+        accumulate_steps: parts of a replica's images that go through one after the other, their gradients added up.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        strategy: tf.distribute.Strategy,
+        *,
+        batch_size: int,
+        remat: bool = False,
+        jit_compile: bool = False,
+        accumulate_steps: int = 1,
+    ):
+        self.network, self.optimizer, self.strategy = network, network.optimizer, strategy
+        self.batch_size, self.accumulate_steps = batch_size, accumulate_steps
+        self.forward = rematerialized(network) if remat else lambda images: network(images, training=True)
+        self.gradients = tf.function(self._gradients, jit_compile=True) if jit_compile else self._gradients
+        # Of this process alone, not replicated.
+        self.done = tf.Variable(0, dtype=tf.int64)
+        self.first_bad = tf.Variable(-1, dtype=tf.int64)
+        with strategy.scope():
+            self.loss = keras.metrics.Mean(name="loss")
+            self.metrics = [self.loss, keras.metrics.CategoricalAccuracy(name="accuracy")]
+            if network.output_shape[-1] > TOP_K:
+                self.metrics.append(keras.metrics.TopKCategoricalAccuracy(TOP_K, name=f"top{TOP_K}_accuracy"))
+
+    @tf.function(reduce_retracing=True)
+    def train(self, iterator) -> dict[str, tf.Tensor]:
+        """Takes one step; returns the means since `reset_metrics`. `first_bad` becomes the first step whose loss is not finite."""
+        shares = self.strategy.run(self._train_replica, args=next(iterator))
+        loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
+        is_bad = tf.logical_and(self.first_bad < 0, tf.logical_not(tf.math.is_finite(loss)))
+        self.first_bad.assign(tf.where(is_bad, self.done, self.first_bad))
+        self.done.assign_add(1)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+    @tf.function(reduce_retracing=True)
+    def test(self, iterator) -> None:
+        """Adds one batch of test images to the metrics."""
+        self.strategy.run(self._test_replica, args=next(iterator))
+
+    @tf.function
+    def agree(self, value: tf.Tensor) -> tf.Tensor:
+        """The sum of a number over all replicas, when all workers have come here."""
+        return self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(tf.identity, args=(value,)), axis=None)
+
+    def reset_metrics(self) -> None:
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def results(self) -> dict[str, float]:
+        """Means since `reset_metrics`."""
+        return {metric.name: float(metric.result()) for metric in self.metrics}
+
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[None]:
+        """The optimizer's averaged weights are in the network inside, if it averages."""
+        if not getattr(self.optimizer, "inner_optimizer", self.optimizer).use_ema:
+            yield
+            return
+        raw = [variable.numpy() for variable in self.network.trainable_variables]
+        self.optimizer.finalize_variable_values(self.network.trainable_variables)
+        try:
+            yield
+        finally:
+            for variable, value in zip(self.network.trainable_variables, raw, strict=True):
+                variable.assign(value)
+
+    def _train_replica(self, images, labels):
+        state = self.network.non_trainable_variables
+        gradients, updated, losses, probabilities = self._accumulated(images, labels)
+        for variable, value in zip(state, updated, strict=True):
+            if variable.dtype.startswith("float"):
+                variable.assign(value)
+            else:
+                # A generator's state, which every replica moves on alike; replicas differ in their images.
+                _assign_local(variable, value)
+        self.optimizer.apply(gradients, self.network.trainable_variables)
+        self.loss.update_state(losses)
+        for metric in self.metrics[1:]:
+            metric.update_state(labels, probabilities)
+        return tf.reduce_sum(losses) / self.batch_size
+
+    def _accumulated(self, images, labels):
+        trainable = [tf.convert_to_tensor(variable.value) for variable in self.network.trainable_variables]
+        state = [tf.convert_to_tensor(variable.value) for variable in self.network.non_trainable_variables]
+        if self.accumulate_steps == 1:
+            return self.gradients(trainable, state, images, labels)
+        gradients, losses, probabilities = None, [], []
+        for part_images, part_labels in zip(*(tf.split(x, self.accumulate_steps) for x in (images, labels)), strict=True):
+            # One part after the other: side by side they would need the memory of all.
+            with tf.control_dependencies(gradients or []):
+                part_images = tf.identity(part_images)
+            part_gradients, state, part_losses, part_probabilities = self.gradients(trainable, state, part_images, part_labels)
+            gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)] if gradients else part_gradients
+            losses.append(part_losses)
+            probabilities.append(part_probabilities)
+        return gradients, state, tf.concat(losses, 0), tf.concat(probabilities, 0)
+
+    def _gradients(self, trainable, state, images, labels):
+        """A pure function, so that XLA and several parts can share it: gradients, updated state, losses and probabilities of the images."""
+        variables = self.network.trainable_variables + self.network.non_trainable_variables
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trainable)
+            with keras.StatelessScope(state_mapping=zip(variables, trainable + state, strict=True)) as scope:
+                probabilities = self.forward(images)
+            losses = keras.losses.categorical_crossentropy(labels, probabilities)
+            loss = self.optimizer.scale_loss(tf.reduce_sum(losses) / self.batch_size)
+        updated = [scope.get_current_value(variable) for variable in self.network.non_trainable_variables]
+        return tape.gradient(loss, trainable), updated, losses, probabilities
+
+    def _test_replica(self, images, labels, weights):
+        probabilities = self.network(images, training=False)
+        self.loss.update_state(keras.losses.categorical_crossentropy(labels, probabilities), sample_weight=weights)
+        for metric in self.metrics[1:]:
+            metric.update_state(labels, probabilities, sample_weight=weights)
+
+
+def _assign_local(variable, value) -> None:
+    values = variable.value
+    local = values._get_on_device_or_primary() if hasattr(values, "_get_on_device_or_primary") else values
+    local.assign(value)
+
+
+def check_divisible(batch_size: int, replicas: int, accumulate_steps: int) -> None:
+    """Raises `InputError` unless every replica gets the same number of images in every part."""
+    if batch_size % (replicas * accumulate_steps):
+        parts = f"the {replicas} replicas" + (f" times --accumulate_steps={accumulate_steps}" if accumulate_steps > 1 else "")
+        raise InputError(f"--batch_size must be a multiple of {parts}. Received: {batch_size}")
