@@ -53,7 +53,7 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if self.bar.update(self.batch_size):
-            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}", accuracy=f"{float(logs['accuracy']):.3f}", refresh=False)
+            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
 
     def on_epoch_end(self, epoch, logs=None):
         self.bar.write(
@@ -77,15 +77,18 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, directory: pathlib.Path, steps: Steps):
         super().__init__()
-        # TensorFlow does not find the generators of the dropout layers, nor the metrics, by itself.
+        self.steps = steps
+        # TensorFlow does not find the generators of the dropout layers by itself.
         generators = [variable.value for variable in steps.network.variables if variable.path.endswith("seed_generator_state")]
-        metrics = [variable.value for metric in steps.metrics for variable in metric.variables]
-        state = tf.train.Checkpoint(model=steps.network, optimizer=steps.optimizer, generators=generators, metrics=metrics, step=steps.done)
+        state = tf.train.Checkpoint(
+            model=steps.network, optimizer=steps.optimizer, generators=generators, metrics=steps.kept_metrics, step=steps.done
+        )
         self.manager = tf.train.CheckpointManager(state, str(directory), max_to_keep=2)
 
     def restore(self) -> None:
         """Restores the last checkpoint, if there is one."""
         path = self.manager.restore_or_initialize()
+        self.steps.recall_metrics()
         if path:
             logger.info("Resumed from %s", path)
 

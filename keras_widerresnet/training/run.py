@@ -116,9 +116,9 @@ def _fit(config, run_dir: pathlib.Path, steps: Steps, data: ImageData, crop_size
                 steps.reset_metrics()
             for step in range(first, steps_per_epoch):
                 listed.on_train_batch_begin(step)
-                logs = steps.train(train_iterator)
-                listed.on_train_batch_end(step, logs)
-                _check(steps, step, steps_per_epoch, logs, asked, checkpoint)
+                loss = steps.train(train_iterator)
+                listed.on_train_batch_end(step, {"loss": loss})
+                _check(steps, step, steps_per_epoch, loss, asked, checkpoint)
             logs = steps.results()
             logs |= {f"val_{name}": value for name, value in _test(config, steps, data, crop_size, listed).items()}
             faults.check_finite(logs, int(steps.first_bad.numpy()), int(steps.done.numpy()))
@@ -126,7 +126,7 @@ def _fit(config, run_dir: pathlib.Path, steps: Steps, data: ImageData, crop_size
         listed.on_train_end()
 
 
-def _check(steps: Steps, step: int, steps_per_epoch: int, logs, asked: threading.Event, checkpoint: callbacks.Checkpoint) -> None:
+def _check(steps: Steps, step: int, steps_per_epoch: int, loss, asked: threading.Event, checkpoint: callbacks.Checkpoint) -> None:
     """Raises `RunStopped` if the loss is no number any more, or all workers have heard that one of them is to stop."""
     alone = not isinstance(steps.strategy, tf.distribute.MultiWorkerMirroredStrategy)
     if alone and asked.is_set():
@@ -134,9 +134,10 @@ def _check(steps: Steps, step: int, steps_per_epoch: int, logs, asked: threading
     elif (step + 1) % CHECK_STEPS and step + 1 < steps_per_epoch:
         return
     else:
-        faults.check_finite({"loss": float(logs["loss"])}, int(steps.first_bad.numpy()), int(steps.done.numpy()))
+        faults.check_finite({"loss": float(loss)}, int(steps.first_bad.numpy()), int(steps.done.numpy()))
         stop = not alone and int(steps.agree(tf.constant(int(asked.is_set())))) > 0
     if stop:
+        steps.keep_metrics()
         saved = f", {checkpoint.save()} is saved" if is_chief(steps.strategy) else ""
         message = f"Stopped by SIGTERM after step {int(steps.done.numpy()) - 1}{saved}: {faults.RESUME}"
         raise RunStopped(message, faults.TERMINATED)

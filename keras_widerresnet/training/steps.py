@@ -52,16 +52,17 @@ class Steps:
             self.metrics = [self.loss, keras.metrics.CategoricalAccuracy(name="accuracy")]
             if network.output_shape[-1] > TOP_K:
                 self.metrics.append(keras.metrics.TopKCategoricalAccuracy(TOP_K, name=f"top{TOP_K}_accuracy"))
+        self.kept_metrics = [tf.Variable(tf.zeros(variable.shape)) for variable in self._metric_variables()]
 
     @tf.function(reduce_retracing=True)
-    def train(self, iterator) -> dict[str, tf.Tensor]:
-        """Takes one step; returns the means since `reset_metrics`. `first_bad` becomes the first step whose loss is not finite."""
+    def train(self, iterator) -> tf.Tensor:
+        """Takes one step and returns its loss. `first_bad` becomes the first step whose loss is not finite."""
         shares = self.strategy.run(self._train_replica, args=next(iterator))
         loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
         is_bad = tf.logical_and(self.first_bad < 0, tf.logical_not(tf.math.is_finite(loss)))
         self.first_bad.assign(tf.where(is_bad, self.done, self.first_bad))
         self.done.assign_add(1)
-        return {metric.name: metric.result() for metric in self.metrics}
+        return loss
 
     @tf.function(reduce_retracing=True)
     def test(self, iterator) -> None:
@@ -78,8 +79,21 @@ class Steps:
             metric.reset_state()
 
     def results(self) -> dict[str, float]:
-        """Means since `reset_metrics`."""
+        """Means since `reset_metrics`; all workers must ask together."""
         return {metric.name: float(metric.result()) for metric in self.metrics}
+
+    def keep_metrics(self) -> None:
+        """Copies the metrics of a half-done epoch to `kept_metrics`, where one worker alone can save them; all must call it together."""
+        for kept, variable in zip(self.kept_metrics, self._metric_variables(), strict=True):
+            kept.assign(variable.numpy())
+
+    def recall_metrics(self) -> None:
+        """Copies `kept_metrics` back to the metrics."""
+        for kept, variable in zip(self.kept_metrics, self._metric_variables(), strict=True):
+            variable.assign(kept.numpy())
+
+    def _metric_variables(self) -> list:
+        return [variable for metric in self.metrics for variable in metric.variables]
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
