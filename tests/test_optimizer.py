@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_widerresnet.training.optimizer import LinearDecay, TorchSGD
+from keras_widerresnet.training.optimizer import LinearDecay, TorchSGD, make_schedule
 
 
 def test_fifty_steps_against_numpy():
@@ -52,3 +52,31 @@ def test_settings_survive_serialisation():
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert isinstance(copy, TorchSGD) and copy.get_config() == optimizer.get_config()
     assert copy.coupled_weight_decay == 1e-3 and copy.momentum == 0.8
+
+
+@pytest.mark.parametrize("warmup", [0, 20])
+def test_schedules_equal_their_formulas_at_every_step(warmup):
+    steps, rate = 100, 0.4
+    linear, cosine = (make_schedule(name, rate, steps, warmup) for name in ("linear", "cosine"))
+    for step in range(steps + 1):
+        rise = step / warmup if step < warmup else 1
+        fall = (steps - step) / (steps - warmup)
+        assert float(linear(step)) == pytest.approx(max(rate * min(rise, fall), 1e-6), rel=1e-5)
+        done = max(0, step - warmup) / (steps - warmup)
+        expected = rate * rise if step < warmup else rate * (1 + np.cos(np.pi * done)) / 2
+        assert float(cosine(step)) == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+def test_averaged_weights_against_numpy():
+    """TorchSGD hands Keras what it needs for its moving average: a ← m·a + (1 − m)·w after every step, starting at the first w."""
+    variable = keras.Variable([1.0, -2.0], dtype="float64")
+    optimizer = TorchSGD(0.1, momentum=0.9, use_ema=True, ema_momentum=0.8)
+    value, average, momentum = np.array([1.0, -2.0]), None, np.zeros(2)
+    for step in range(6):
+        gradient = np.array([1.0, step])
+        optimizer.apply([keras.ops.convert_to_tensor(gradient)], [variable])
+        momentum = 0.9 * momentum + gradient
+        value = value - 0.1 * (gradient + 0.9 * momentum)
+        average = value if average is None else 0.8 * average + 0.2 * value
+    optimizer.finalize_variable_values([variable])
+    np.testing.assert_allclose(variable.numpy(), average, rtol=1e-6)

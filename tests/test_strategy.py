@@ -1,26 +1,39 @@
 import pytest
 
 from keras_widerresnet.training import strategy
+from keras_widerresnet.training.steps import check_divisible
+
+CLUSTER = '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": %d}}'
 
 
-@pytest.mark.parametrize("replicas", [1, 2, 3, 4, 8])
-@pytest.mark.parametrize("images", [1000, 360, 1449, 10_000, 50_000, 12_007])
-def test_every_replica_has_an_image_of_every_batch(images, replicas):
-    size = strategy.test_batch_size(images, 32 * replicas, replicas)
-    assert 0 < size <= 32 * replicas and size % replicas == 0
-    share = size // replicas
-    for batch in {min(size, images), images % size or size}:
-        shares = [min(share, max(0, batch - replica * share)) for replica in range(replicas)]
-        assert sum(shares) == batch and min(shares) > 0
-    assert size <= images  # the first batch is whole
+@pytest.mark.parametrize("config", [None, "", "{", "{}", "[]", CLUSTER % 2, CLUSTER.replace('"task"', '"tasks"') % 0])
+def test_multi_worker_needs_its_cluster(monkeypatch, config):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match="needs TF_CONFIG on every machine"):
+        strategy.make_strategy("multi_worker")
 
 
-def test_one_replica_keeps_the_batch_size():
-    assert strategy.test_batch_size(1000, 256, 1) == 256
-    assert strategy.test_batch_size(10, 256, 1) == 10
+def test_unknown_strategy():
+    with pytest.raises(ValueError, match="mirrored"):
+        strategy.make_strategy("horovod")
 
 
-def test_too_few_images_are_refused():
-    for images in (3, 100):
-        with pytest.raises(ValueError, match=f"{images} test images cannot be shared out among 8 replicas"):
-            strategy.test_batch_size(images, 256, 8)
+def test_no_tpu_here(monkeypatch):
+    monkeypatch.delenv("TPU_NAME", raising=False)
+    with pytest.raises(ValueError, match="finds no TPU"):
+        strategy.make_strategy("tpu")
+
+
+def test_one_device_is_chief():
+    one = strategy.make_strategy("one_device")
+    assert one.num_replicas_in_sync == 1 and strategy.is_chief(one)
+
+
+def test_batches_must_divide():
+    check_divisible(48, 4, 3)
+    with pytest.raises(ValueError, match=r"multiple of the 4 replicas\. Received: 50"):
+        check_divisible(50, 4, 1)
+    with pytest.raises(ValueError, match="4 replicas times --accumulate_steps=5"):
+        check_divisible(48, 4, 5)

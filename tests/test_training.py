@@ -21,7 +21,7 @@ from keras_widerresnet.data import load_data, pipeline
 
 ROOT = pathlib.Path(__file__).parent.parent
 NETWORK = ("--structure=28-0-1-1-1-1-1-1", "--width=0.0625", "--crop_size=16")
-QUICK = ("--data=digits", *NETWORK, "--crop=padded", "--noflip", "--batch_size=64")
+QUICK = ("--data=digits", *NETWORK, "--crop=padded", "--color_jitter=0", "--lighting=0", "--noflip", "--batch_size=64")
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
 
 
@@ -71,7 +71,8 @@ def test_report_agrees_with_the_saved_model(whole_run):
     """The accuracy of the report, of predictions.csv, of the last row of metrics.csv and of final.keras evaluated anew."""
     data = load_data("digits")
     model = keras.models.load_model(whole_run / "final.keras", compile=False)
-    predicted = model.predict(pipeline.test_batches(data.test, crop_size=16, batch_size=100), verbose=0).argmax(axis=1)
+    batches = pipeline.test_batches(data.test, classes=10, crop_size=16, batch_size=90).map(lambda images, labels, weights: images)
+    predicted = model.predict(batches, verbose=0).argmax(axis=1)
     accuracy = (predicted == data.test.labels).mean()
     with open(whole_run / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -80,7 +81,7 @@ def test_report_agrees_with_the_saved_model(whole_run):
     assert f"{accuracy:.2%}" in (whole_run / "report.md").read_text()
     best = max(row["val_accuracy"] for row in metrics(whole_run))
     model = keras.models.load_model(whole_run / "best.keras", compile=False)
-    predicted = model.predict(pipeline.test_batches(data.test, crop_size=16, batch_size=100), verbose=0).argmax(axis=1)
+    predicted = model.predict(batches, verbose=0).argmax(axis=1)
     assert np.isclose((predicted == data.test.labels).mean(), best, atol=1e-6)
 
 
@@ -121,6 +122,29 @@ def test_flags_of_the_run_repeat_it(whole_run, tmp_path):
     assert metrics(tmp_path / "again") == metrics(whole_run)
 
 
+def test_starts_from_trained_weights(whole_run, tmp_path):
+    """At rate 0 the accuracy is that of the run it starts from; other halvings take all weights, other classes all but the classifier."""
+    start = (f"--weights={whole_run / 'final.keras'}", "--epochs=1", "--steps_per_epoch=1", "--batch_size=256", "--learning_rate=0")
+    with open(whole_run / "predictions.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    accuracy = np.mean([row["class"] == row["predicted"] for row in rows])
+    trained(tmp_path / "same", *QUICK, *start)
+    # The rate's floor, 1e-6, and one batch in the running averages are all that changes.
+    assert abs(metrics(tmp_path / "same")[0]["val_accuracy"] - accuracy) < 0.1
+    strided = trained(tmp_path / "strided", *QUICK, *start, "--downsampling=stride")
+    assert "starts anew" not in strided.stderr
+    other = trained(tmp_path / "other", *QUICK, *start, "--data=fake:16", "--noverify_images")
+    assert "starts anew" not in other.stderr  # ten classes there too
+    write_folder(tmp_path / "set", ("one", "two", "three"), count=10)
+    three = trained(tmp_path / "three", *QUICK, *start, f"--data=folder:{tmp_path / 'set'}", "--batch_size=24")
+    assert "has no classifier of 3 classes: that layer starts anew" in three.stderr
+
+
+def test_learning_rate_grows_with_the_batch_by_the_linear_rule(tmp_path):
+    result = trained(tmp_path / "run", *QUICK, "--reference_batch=256", "--learning_rate=0.4", "--epochs=1", "--steps_per_epoch=1")
+    assert "learning rate 0.1 for 64 images a step" in result.stderr
+
+
 def step_losses(tmp_path, devices, *flags, environment=ENVIRONMENT):
     """Losses of five steps over `devices` CPU devices: an epoch of one step each."""
     output_dir = tmp_path / f"{devices} devices"
@@ -155,7 +179,12 @@ def test_two_devices_without_synchronisation_differ(tmp_path):
         (("--data=folder:EMPTY",), "has no class folders"),
         (("--data=folder:CORRUPT",), "a/bad.jpg does not decode"),
         (("--data=folder:GREY",), "a/grey.png is not RGB"),
-        (("--weights=WEIGHTS",), "they are for classes=7, the model has classes=10"),
+        (("--weights=WEIGHTS", "--width=0.125"), "mismatched  conv1a"),
+        (("--mixed_precision=int8",), "bfloat16"),
+        (("--warmup_epochs=90",), "--warmup_epochs must be fewer than the 90 epochs"),
+        (("--strategy=multi_worker",), "needs TF_CONFIG on every machine"),
+        (("--label_smoothing=2",), "--label_smoothing must be between 0 and 1"),
+        (("--accumulate_steps=3",), "multiple of the 1 replicas times --accumulate_steps=3"),
         (("--epochs=0",), "--epochs must be at least 1"),
         (("--epochs=many",), "--epochs"),
         (("--crop=corner",), "center"),
@@ -179,7 +208,7 @@ def test_bad_input_gives_one_line_and_exit_code_2(tmp_path, flags, message):
     Image.new("L", (20, 20)).save(tmp_path / "GREY" / "a" / "grey.png")
     weights = tmp_path / "seven.weights.h5"
     if any("WEIGHTS" in flag for flag in flags):
-        kw.WiderResNet("28-0-1-1-1-1-1-1", input_shape=(16, 16, 3), width=0.0625, classes=7).save_weights(weights)
+        kw.WiderResNet("28-0-1-1-1-1-1-1", input_shape=(16, 16, 3), width=0.0625, classes=10).save_weights(weights)
     named = [re.sub("EMPTY|CORRUPT|GREY", lambda match: str(tmp_path / match[0]), flag).replace("WEIGHTS", str(weights)) for flag in flags]
     result = run(tmp_path / "run", *QUICK, *named)
     assert result.returncode == 2, result.stderr[-2000:]

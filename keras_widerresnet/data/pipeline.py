@@ -156,7 +156,9 @@ def train_batches(
     if not data_service:
         return batches(seed).with_options(_options()).prefetch(tf.data.AUTOTUNE)
     # Unseeded whatever TensorFlow's global seed: each of the service's workers must draw an order of its own.
-    seeds = tf.data.Dataset.from_tensors(0).map(lambda _: tf.raw_ops.RandomUniformInt(shape=[], minval=0, maxval=1 << 30))
+    seeds = tf.data.Dataset.from_tensors(0).map(
+        lambda _: tf.raw_ops.RandomUniformInt(shape=tf.zeros(0, tf.int32), minval=0, maxval=1 << 30)
+    )
     served = seeds.flat_map(lambda drawn: batches(tf.cast(drawn, tf.int64)))
     off = tf.data.experimental.service.ShardingPolicy.OFF
     return served.apply(tf.data.experimental.service.distribute(off, data_service)).prefetch(tf.data.AUTOTUNE)

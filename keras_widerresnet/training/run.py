@@ -6,6 +6,7 @@ import contextlib
 import logging
 import pathlib
 import threading
+import zlib
 
 import keras
 import numpy as np
@@ -81,6 +82,8 @@ def train(config: TrainingConfig) -> pathlib.Path:
         )  # fmt: skip
         with faults.termination() as asked:
             _fit(config, run_dir, steps, data, crop_size, steps_per_epoch, asked)
+        checksum = zlib.crc32(b"".join(variable.numpy().tobytes() for variable in network.variables))
+        logger.info("Checksum of the weights after the last step, the same on every worker: %08x", checksum)
         if not is_chief(strategy):
             return run_dir / REPORT_FILE
         with steps.averaged_weights(), replacing(run_dir / "final.keras") as temporary:
