@@ -60,7 +60,8 @@ def test_full_disk_leaves_a_run_that_resumes(tmp_path):
     small.mkdir()
     train = " ".join(command(small / "run", *RUN))
     # Full at first; then, in the same mount, larger.
-    script = f"mount -t tmpfs -o size=2500k tmpfs {small} && {{ {train}; echo CODE $?; mount -o remount,size=100m {small}; {train}; echo CODE $?; }}"
+    script = f"mount -t tmpfs -o size=2500k tmpfs {small} && {{ {train}; echo CODE $?; "
+    script += f"mount -o remount,size=100m {small}; {train}; echo CODE $?; }}"
     script += f"; cp {small}/run/metrics.csv {tmp_path}"
     result = subprocess.run(["unshare", "-rm", "sh", "-c", script], env=ENVIRONMENT, capture_output=True, text=True)
     assert [line for line in result.stdout.splitlines() if line.startswith("CODE")] == ["CODE 1", "CODE 0"], result.stderr[-3000:]

@@ -179,7 +179,7 @@ def test_two_devices_without_synchronisation_differ(tmp_path):
         (("--data=folder:EMPTY",), "has no class folders"),
         (("--data=folder:CORRUPT",), "a/bad.jpg does not decode"),
         (("--data=folder:GREY",), "a/grey.png is not RGB"),
-        (("--weights=WEIGHTS", "--width=0.125"), "mismatched  conv1a"),
+        (("--weights=WEIGHTS", "--width=0.125"), "do not fit 'wider_resnet_28_0_1_1_1_1_1_1'"),
         (("--mixed_precision=int8",), "bfloat16"),
         (("--warmup_epochs=90",), "--warmup_epochs must be fewer than the 90 epochs"),
         (("--strategy=multi_worker",), "needs TF_CONFIG on every machine"),

@@ -1,6 +1,6 @@
 """Random changes of training images: the release's, each a small function of its draws, and keras-cv's for the modern recipe.
 
-Draws are stateless: `seed` is an int64 pair (seed of the run, position of the image), and every step has a stream of its own.
+The release's steps are pure functions of their draws in [0, 1); `uniform` makes these from the run's seed and the image's position.
 """
 
 from __future__ import annotations
@@ -15,34 +15,28 @@ AREA_RANGE = (0.08, 1.0)
 ASPECT_RANGE = (3 / 4, 4 / 3)
 CROP_TRIES = 10
 PADDING_FRACTION = 8
-STREAMS = ("crop", "jitter", "lighting", "flip")
+STREAMS = ("crop", "color", "flip")
 LUMA = (0.299, 0.587, 0.114)
 # Of ImageNet's colours in [0, 1] (official release). The eigenvectors are the columns: the first, with nearly all the variance, is grey.
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
-def stream(seed: tf.Tensor, step: str) -> tf.Tensor:
-    """The seed of one step's draws (a name of `STREAMS`), apart from those of every other step."""
-    return tf.random.fold_in(seed, STREAMS.index(step))
+def uniform(shape, seed: tf.Tensor, step: str) -> tf.Tensor:
+    """Draws in [0, 1), float32, of one step (a name of `STREAMS`), apart from those of the other steps."""
+    return tf.random.stateless_uniform(shape, tf.random.fold_in(seed, STREAMS.index(step)))
 
 
-def random_sized_window(size: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def random_sized_window(size: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """A window of 8-100 % of the area and aspect 3/4-4/3, its sides swapped half the time (official release).
 
     Args:
         size: int32 (height, width) of the image.
-        seed: int64 pair.
+        draws: float32 (tries, 5) in [0, 1): area, aspect, swap, top, left of each try; the release has ten.
 
     Returns:
-        Int32 (top, left, height, width): the first of ten tries that fits, else the centre square.
+        Int32 (top, left, height, width): the first try that fits, else the centre square.
     """
-    draws = tf.random.stateless_uniform([CROP_TRIES, 5], seed)
-    return window_of_draws(size, draws)
-
-
-def window_of_draws(size: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """`random_sized_window` for given draws in [0, 1), float32 (tries, 5): area, aspect, swap, top, left."""
     height, width = tf.unstack(tf.cast(size, tf.float32))
     area = height * width * (AREA_RANGE[0] + draws[:, 0] * (AREA_RANGE[1] - AREA_RANGE[0]))
     aspect = ASPECT_RANGE[0] + draws[:, 1] * (ASPECT_RANGE[1] - ASPECT_RANGE[0])
@@ -56,18 +50,18 @@ def window_of_draws(size: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.reduce_any(fits), tf.concat([offsets, sides[first]], axis=0), centre)
 
 
-def padded_crop(image: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    """An eighth of `size` mirrored on every side of an image (H, W, 3), then a random crop (usual for CIFAR: 4 of 32)."""
+def padded_crop(image: tf.Tensor, size: int, draws: tf.Tensor) -> tf.Tensor:
+    """An eighth of `size` mirrored on every side of an image (H, W, 3), then the window at `draws` (2,) (usual for CIFAR: 4 of 32)."""
     padding = size // PADDING_FRACTION
     image = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]], mode="REFLECT")
     room = tf.shape(image)[:2] - size + 1
-    top, left = tf.unstack(tf.cast(tf.random.stateless_uniform([2], seed) * tf.cast(room, tf.float32), tf.int32))
+    top, left = tf.unstack(tf.cast(draws * tf.cast(room, tf.float32), tf.int32))
     return tf.ensure_shape(image[top : top + size, left : left + size], [size, size, 3])
 
 
-def random_flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """The image, mirrored left to right half the time."""
-    return tf.cond(tf.random.stateless_uniform([], seed) < 0.5, lambda: image, lambda: image[:, ::-1])
+def random_flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
+    """The image, mirrored left to right if the draw is at least one half."""
+    return tf.cond(draw < 0.5, lambda: image, lambda: image[:, ::-1])
 
 
 # Colour steps are maps of a pixel (3,) to pixel · matrix + offset that depend on the image by its mean colour alone, so that any order of
@@ -98,22 +92,17 @@ JITTERS = (brightness, contrast, saturation)
 ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
-def color_jitter(mean: tf.Tensor, strength: float, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Brightness, contrast and saturation in random order, each by a factor drawn from 1 ± `strength` (official release: 0.4).
+def color_jitter(mean: tf.Tensor, factors: tf.Tensor, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Brightness, contrast and saturation in random order (official release).
 
     Args:
         mean: float32 (3,), the image's mean colour.
+        factors: float32 (3,) of brightness, contrast and saturation.
+        order: int32 index into `ORDERS`.
 
     Returns:
         Matrix (3, 3) and offset (3,) of the colour map.
     """
-    draws = tf.random.stateless_uniform([4], seed)
-    order = tf.cast(draws[3] * len(ORDERS), tf.int32)
-    return jitter_of_draws(mean, 1 + strength * (2 * draws[:3] - 1), order)
-
-
-def jitter_of_draws(mean: tf.Tensor, factors: tf.Tensor, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """`color_jitter` for given factors, float32 (3,) of brightness, contrast and saturation, and an index into `ORDERS`."""
 
     def in_order(steps) -> Callable:
         def apply():
@@ -132,22 +121,27 @@ def lighting_offset(noise: tf.Tensor) -> tf.Tensor:
     return tf.linalg.matvec(tf.constant(EIGENVECTORS), noise * tf.constant(EIGENVALUES))
 
 
-def random_color(image: tf.Tensor, jitter: float, lighting: float, seed: tf.Tensor) -> tf.Tensor:
+def random_color(image: tf.Tensor, jitter: float, lighting: float, draws: tf.Tensor) -> tf.Tensor:
     """Colour jitter, then lighting noise, then clipped to the range (official release).
 
     Args:
         image: float32 (H, W, 3), values 0..255.
-        jitter: strength of `color_jitter`; 0.4 in the release, 0 for none.
+        jitter: the jitter's factors are in 1 ± `jitter`; 0.4 in the release, 0 for none.
         lighting: standard deviation of the lighting noise; 0.1 in the release, 0 for none.
+        draws: float32 (7,) in [0, 1): three factors, the order, three for the noise.
     """
     if not (jitter or lighting):
         return image
     matrix, offset = tf.eye(3), tf.zeros(3)
     if jitter:
-        matrix, offset = color_jitter(tf.reduce_mean(image, axis=(0, 1)), jitter, stream(seed, "jitter"))
+        order = tf.cast(draws[3] * len(ORDERS), tf.int32)
+        matrix, offset = color_jitter(tf.reduce_mean(image, axis=(0, 1)), 1 + jitter * (2 * draws[:3] - 1), order)
     if lighting:
-        offset += 255 * lighting_offset(lighting * tf.random.stateless_normal([3], stream(seed, "lighting")))
-    return tf.clip_by_value(tf.linalg.matmul(image, matrix) + offset, 0.0, 255.0)
+        normal = tf.math.ndtri(tf.maximum(draws[4:], 2.0**-24))  # draws can be 0
+        offset += 255 * lighting_offset(lighting * normal)
+    planes = tf.unstack(image, axis=-1)  # XLA makes one loop of this, and calls a library for a matrix product
+    mapped = [sum(plane * matrix[i, k] for i, plane in enumerate(planes)) + offset[k] for k in range(3)]
+    return tf.clip_by_value(tf.stack(mapped, axis=-1), 0.0, 255.0)
 
 
 def rand_augment(operations: int, magnitude: float, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -96,9 +97,39 @@ def training_crop(raw: tf.Tensor, size: int, crop: str, seed: tf.Tensor) -> tf.T
     if crop == "center":
         return test_view(decode_rgb(raw), size)
     if crop == "padded":
-        return augment.padded_crop(resize_shorter_side(decode_rgb(raw), size), size, augment.stream(seed, "crop"))
-    window = decode_window(raw, lambda shape: augment.random_sized_window(shape, augment.stream(seed, "crop")))
-    return tf.ensure_shape(_resampled(window, [size, size], "bicubic"), [size, size, 3])
+        return augment.padded_crop(resize_shorter_side(decode_rgb(raw), size), size, augment.uniform([2], seed, "crop"))
+    draws = augment.uniform([augment.CROP_TRIES, 5], seed, "crop")
+    window = decode_window(raw, lambda shape: augment.random_sized_window(shape, draws))
+    return tf.ensure_shape(_quickly_resized(window, size), [size, size, 3])
+
+
+def _quickly_resized(window: tf.Tensor, size: int) -> tf.Tensor:
+    """Area average where both sides shrink, bicubic otherwise; a quarter of the time of the antialiased bicubic (our choice: [R] names none)."""
+
+    def bicubic():
+        enlarged = tf.raw_ops.ResizeBicubic(images=window[None], size=[size, size], half_pixel_centers=True)
+        return tf.clip_by_value(enlarged, 0.0, 255.0)
+
+    def area():
+        return tf.raw_ops.ResizeArea(images=window[None], size=[size, size])
+
+    return tf.cond(tf.reduce_min(tf.shape(window)[:2]) >= size, area, bicubic)[0]
+
+
+def finish(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """The last steps of training images, colour, flip and normalisation, compiled to one loop over the pixels: a tenth of the time.
+
+    Returns:
+        Function of a float32 image (S, S, 3) of values 0..255 and its seed, an int64 pair, to the networks' input.
+    """
+
+    @tf.function(jit_compile=True)
+    def finished(image, color_draws, flip_draw):
+        image = augment.random_color(image, augmentation.color_jitter, augmentation.lighting, color_draws)
+        return normalise(augment.random_flip(image, flip_draw) if augmentation.flip else image)
+
+    # XLA would draw other numbers than TensorFlow: they are drawn outside.
+    return lambda image, seed: finished(image, augment.uniform([7], seed, "color"), augment.uniform([], seed, "flip"))
 
 
 def train_batches(
@@ -136,16 +167,15 @@ def train_batches(
     mixes = augmentation.mixup or augmentation.cutmix
     mix = augment.mix_batches(augmentation.mixup, augmentation.cutmix, keras_cv_seed) if mixes else None
 
+    finishing = finish(augmentation)
+
     def example(run_seed, position, raw, label):
-        draws = tf.stack([tf.cast(run_seed, tf.int64), position])
-        image = training_crop(raw, crop_size, augmentation.crop, draws)
+        image_seed = tf.stack([tf.cast(run_seed, tf.int64), position])
+        image = training_crop(raw, crop_size, augmentation.crop, image_seed)
         if rand_augment:
             image = tf.ensure_shape(rand_augment(image), image.shape)
-        image = augment.random_color(image, augmentation.color_jitter, augmentation.lighting, draws)
-        if augmentation.flip:
-            image = augment.random_flip(image, augment.stream(draws, "flip"))
         label = tf.one_hot(label, classes) * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / classes
-        return normalise(image), label
+        return finishing(image, image_seed), label
 
     def batches(run_seed):
         examples = split.shuffled(run_seed, batch_size=batch_size, step=start_step, share=share)
