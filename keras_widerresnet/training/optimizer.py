@@ -35,6 +35,9 @@ class TorchSGD(keras.optimizers.SGD):
         index = self._get_variable_index(variable)
         learning_rate = ops.cast(learning_rate, variable.dtype)
         gradient = ops.cast(gradient, variable.dtype)
+        if keras.backend.backend() == "tensorflow":
+            _fused_update(variable, self.momentums[index].value, learning_rate, gradient, self.momentum, self.decays[index])
+            return
         if self.decays[index]:
             gradient = ops.add(gradient, ops.multiply(self.decays[index], variable))
         momentum = self.momentums[index]
@@ -44,6 +47,24 @@ class TorchSGD(keras.optimizers.SGD):
 
     def get_config(self):
         return {**super().get_config(), "weight_decay": self.coupled_weight_decay}
+
+
+def _fused_update(variable, momentum, learning_rate, gradient, factor: float, decay: float) -> None:
+    """TensorFlow's own operation of the same formula; the single steps hold temporary values of all variables at once, 1.5 GB for Model A."""
+    import tensorflow as tf
+
+    if decay:
+        # Not before the gradient is there: it would be held for all variables through the whole step.
+        with tf.control_dependencies([gradient]):
+            gradient += decay * variable
+    tf.raw_ops.ResourceApplyMomentum(
+        var=variable.handle,
+        accum=momentum.handle,
+        lr=learning_rate,
+        grad=gradient,
+        momentum=tf.cast(factor, variable.dtype),
+        use_nesterov=True,
+    )
 
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
