@@ -99,3 +99,18 @@ def contact_sheet(
         bottom.set_yticks([])
         bottom.invert_yaxis()
     _save(figure, path)
+
+
+def accuracy_curves(curves: dict[str, np.ndarray], path: pathlib.Path) -> None:
+    """Test accuracy against the epoch; a curve is the mean over its runs (runs, epochs) within their range."""
+    figure = matplotlib.figure.Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for name, accuracies in curves.items():
+        epochs = np.arange(1, accuracies.shape[1] + 1)
+        (line,) = axes.plot(epochs, accuracies.mean(axis=0), label=f"{name} ({len(accuracies)} seeds)")
+        axes.fill_between(epochs, accuracies.min(axis=0), accuracies.max(axis=0), color=line.get_color(), alpha=0.2)
+    axes.set(xlabel="epoch", ylabel="test accuracy")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    _save(figure, path)
