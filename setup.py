@@ -21,6 +21,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "h5py>=3.11",
+        "importlib_resources>=6",  # tensorflow-datasets uses it and does not ask for it
         "keras>=3.12,<4",
         "matplotlib>=3.9",
         "numpy>=1.26",

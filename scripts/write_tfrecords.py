@@ -15,7 +15,7 @@ flags.DEFINE_bool("overwrite", False, "Replace an existing folder of shards.")
 
 def main():
     from keras_widerresnet.data import load_data
-    from keras_widerresnet.data.tfrecords import write_tfrecords
+    from keras_widerresnet.data.tfrecord_source import write_tfrecords
 
     given = flags.FLAGS
     data = load_data(given.data, skip_corrupt=given.skip_corrupt, convert_rgb=given.convert_rgb, verify=given.verify_images)

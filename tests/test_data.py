@@ -1,18 +1,20 @@
 import gzip
+import io
 import struct
 
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from photographs import tiles, write_folder
+from photographs import PHOTOGRAPHS, tiles, write_folder
 from PIL import Image
 from sklearn.datasets import load_digits
 
 from keras_widerresnet.data import load_data
 from keras_widerresnet.data.arrays import array_split
 from keras_widerresnet.data.folder import folder
-from keras_widerresnet.data.split import StreamSplit
+from keras_widerresnet.data.images import decode_rgb, decode_window
+from keras_widerresnet.data.split import ShardedSplit, Share
 from keras_widerresnet.data.tfds_source import tfds_images
 
 
@@ -84,7 +86,7 @@ def test_fake_images():
 
 @pytest.mark.parametrize("name", ["cifar", "folder:", "digits:2", "fake:big", "tfds:", ""])
 def test_unknown_data_set_names_the_known_ones(name):
-    with pytest.raises(ValueError, match="digits, folder:PATH, idx:PATH, tfds:NAME, fake"):
+    with pytest.raises(ValueError, match="digits, folder:PATH, idx:PATH, tfds:NAME, tfrecord:PATH, fake"):
         load_data(name)
 
 
@@ -96,7 +98,7 @@ def test_folder_decodes_as_pil_and_holds_out_a_fifth(tmp_path, suffix):
     assert len(set(files)) == 10
     for index, (image, label) in enumerate(examples(data.train.ordered(), 8)):
         file = data.train.name_of(index)
-        np.testing.assert_array_equal(image, np.asarray(Image.open(file)))
+        np.testing.assert_array_equal(decode_rgb(tf.constant(image.item())), np.asarray(Image.open(file)))
         assert f"/{data.class_names[label]}/" in file
 
 
@@ -148,7 +150,8 @@ def test_other_than_rgb_is_named_or_converted(tmp_path):
     assert data.train.size + data.test.size == 12
     for split in (data.train, data.test):
         for index, (image, _) in enumerate(examples(split.ordered(), 12)):
-            np.testing.assert_array_equal(image, np.asarray(Image.open(split.name_of(index)).convert("RGB")))
+            ours = decode_rgb(tf.constant(image.item()))
+            np.testing.assert_array_equal(ours, np.asarray(Image.open(split.name_of(index)).convert("RGB")))
 
 
 class TileImages(tfds.core.GeneratorBasedBuilder):
@@ -181,9 +184,9 @@ def test_tfds_by_name(tmp_path):
     for split in (data.train, data.test):
         read = examples(split.ordered(), 20)
         assert len(read) == split.size
-        assert all(known[image.tobytes()] == label for image, label in read)
+        assert all(known[np.asarray(decode_rgb(tf.constant(image.item()))).tobytes()] == label for image, label in read)
         np.testing.assert_array_equal(split.labels, [label for _, label in read])
-        np.testing.assert_array_equal(split.image(2), read[2][0])
+        np.testing.assert_array_equal(split.image(2), decode_rgb(tf.constant(read[2][0].item())))
 
 
 def test_unknown_tfds_name():
@@ -191,19 +194,29 @@ def test_unknown_tfds_name():
         load_data("tfds:no_such_set")
 
 
-def stream_split(size, buffer=16384):
-    encoded = tf.range(size)
-    return StreamSplit(size, lambda: tf.data.Dataset.from_tensor_slices((encoded, encoded)), lambda x: x, buffer)
+def tiny_shards(folder, lengths):
+    """A split over TFRecord files of so many records, the numbers from 0 on."""
+    numbers = iter(range(sum(lengths)))
+    for file, length in enumerate(lengths):
+        with tf.io.TFRecordWriter(str(folder / f"{file}")) as writer:
+            for _ in range(length):
+                writer.write(str(next(numbers)).encode())
+    files = [str(folder / f"{file}") for file in range(len(lengths))]
+    return ShardedSplit(files, lengths, lambda record: (record, tf.strings.to_number(record, tf.int32)))
 
 
-@pytest.mark.parametrize(
-    "split", [array_split(np.arange(11, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8), np.arange(11)), stream_split(11)]
-)
-def test_shuffled_order(split):
-    """Every pass holds every example once, in an order of its own; any position can be started from; a seed fixes it all."""
+@pytest.fixture(params=["indexed", "sharded"])
+def eleven(request, tmp_path):
+    if request.param == "indexed":
+        return array_split(np.zeros((11, 2, 2), np.uint8), np.arange(11))
+    return tiny_shards(tmp_path, [4, 4, 3])
+
+
+def test_shuffled_order(eleven):
+    """Every pass holds every example once, in an order of its own; any step can be started from; a seed fixes it all."""
 
     def labels(start, count, seed=5):
-        return [int(label) for _, _, label in split.shuffled(seed, start).take(count)]
+        return [int(label) for _, _, label in eleven.shuffled(seed, batch_size=1, step=start).take(count)]
 
     order = labels(0, 44)
     passes = [order[i : i + 11] for i in range(0, 44, 11)]
@@ -211,5 +224,104 @@ def test_shuffled_order(split):
     assert len({tuple(one) for one in passes}) == 4
     for start in (1, 10, 11, 25):
         assert labels(start, 44 - start) == order[start:]
-        assert int(next(iter(split.shuffled(5, start)))[0]) == start
+        assert int(next(iter(eleven.shuffled(5, batch_size=1, step=start)))[0]) == start
     assert labels(0, 11, seed=6) != order[:11]
+
+
+def test_two_workers_read_the_rows_of_one(tmp_path):
+    """Of indexed images: together the very batches, in their rows. Of shards: files of their own, which together hold everything."""
+    indexed = array_split(np.zeros((11, 2, 2), np.uint8), np.arange(11))
+    whole = [(int(p), int(label)) for p, _, label in indexed.shuffled(5, batch_size=4, step=3).take(12)]
+    halves = [
+        [(int(p), int(label)) for p, _, label in indexed.shuffled(5, batch_size=4, step=3, share=Share(k, 2)).take(6)] for k in (0, 1)
+    ]
+    assert [row for step in range(3) for half in halves for row in half[2 * step : 2 * step + 2]] == whole
+
+    sharded = tiny_shards(tmp_path, [4, 4, 3, 5])
+    seen = []
+    for k, size in ((0, 7), (1, 9)):
+        read = [(int(p), int(label)) for p, _, label in sharded.shuffled(5, batch_size=2, share=Share(k, 2)).take(2 * size)]
+        assert [p for p, _ in read] == [2 * q + k for q in range(2 * size)]
+        assert sorted(label for _, label in read[:size]) == sorted(label for _, label in read[size:])
+        seen += [label for _, label in read[:size]]
+        resumed = [(int(p), int(label)) for p, _, label in sharded.shuffled(5, batch_size=2, step=size + 2, share=Share(k, 2)).take(4)]
+        assert resumed == read[size + 2 : size + 6]
+    assert sorted(seen) == list(range(16))
+    with pytest.raises(ValueError, match="4 shards cannot be shared out among 5 workers"):
+        sharded.shuffled(5, batch_size=10, share=Share(4, 5))
+
+
+def test_order_does_not_depend_on_the_global_seed(tmp_path):
+    """Also with a global seed of 0, which TensorFlow's own shuffle cannot combine with a seed that is a tensor."""
+    split = tiny_shards(tmp_path, [4, 4])
+    orders = []
+    for seed in (0, 7):
+        tf.random.set_seed(seed)
+        orders.append([int(label) for _, _, label in split.shuffled(5, batch_size=1).take(16)])
+    assert orders[0] == orders[1]
+
+
+def test_passes_before_are_not_read(tmp_path):
+    """A resumed run does not read through what it has seen: with the files gone, the first passes cost nothing."""
+    split = tiny_shards(tmp_path, [4, 4])
+    stream = split.shuffled(5, batch_size=1, step=8 * 1_000_000 + 3)
+    assert int(next(iter(stream))[0]) == 8_000_003
+
+
+def odd_files():
+    """The kinds that are in the real set: CMYK, grey, and a PNG under a JPEG's name."""
+    photograph = Image.fromarray(PHOTOGRAPHS[1][:90, :120])
+    for name, mode, kind in (
+        ("cmyk.JPEG", "CMYK", "JPEG"),
+        ("grey.JPEG", "L", "JPEG"),
+        ("png.JPEG", "RGB", "PNG"),
+        ("plain.JPEG", "RGB", "JPEG"),
+    ):
+        buffer = io.BytesIO()
+        photograph.convert(mode).save(buffer, kind, **({"quality": 92} if kind == "JPEG" else {}))
+        yield name, buffer.getvalue()
+
+
+@pytest.mark.parametrize(("name", "encoded"), list(odd_files()))
+def test_odd_files_of_the_real_set_are_read_as_pil_reads_them(name, encoded):
+    with Image.open(io.BytesIO(encoded)) as opened:
+        theirs = np.asarray(opened.convert("RGB"), int)
+    ours = np.asarray(decode_rgb(tf.constant(encoded)), int)
+    assert np.abs(ours - theirs).max() <= 1
+    window = np.asarray(decode_window(tf.constant(encoded), lambda size: tf.constant([11, 7, 50, 81])), int)
+    difference = np.abs(window - ours[11:61, 7:88])
+    assert difference.max() <= 4 and difference.mean() < 0.01
+
+
+def test_folder_with_the_odd_files(tmp_path):
+    for index, (name, encoded) in enumerate(odd_files()):
+        for label in "ab":
+            (tmp_path / label).mkdir(exist_ok=True)
+            (tmp_path / label / f"{index}{name}").write_bytes(encoded)
+    data = folder(str(tmp_path), convert_rgb=True)
+    for index in range(data.train.size):
+        with Image.open(data.train.name_of(index)) as opened:
+            assert np.abs(np.asarray(data.train.image(index), int) - np.asarray(opened.convert("RGB"), int)).max() <= 1
+
+
+def test_what_training_cannot_decode_does_not_pass_verification(tmp_path):
+    """TensorFlow's general decoder takes a BMP, whatever its name; that of training does not (it takes a GIF of one frame)."""
+    write_folder(tmp_path)
+    for kind in ("GIF", "BMP"):
+        Image.fromarray(tiles(1)[0]).save(tmp_path / "cat" / f"{kind}.jpg", kind)
+    with pytest.raises(ValueError, match=r"1 of 12 images.*BMP.jpg does not decode"):
+        folder(str(tmp_path))
+    data = folder(str(tmp_path), skip_corrupt=True)
+    for split in (data.train, data.test):
+        assert all(decode_rgb(raw).shape == (24, 24, 3) for raw, _ in split.ordered())
+
+
+def test_small_sets_are_held_in_memory(tmp_path):
+    root = str(write_folder(tmp_path / "set"))
+    held, read = folder(root), folder(root, cache_bytes=0)
+    expected = [bytes(image) for image, _ in read.train.ordered().as_numpy_iterator()]
+    for file in (tmp_path / "set").rglob("*.jpg"):
+        file.unlink()
+    assert [bytes(image) for image, _ in held.train.ordered().as_numpy_iterator()] == expected
+    with pytest.raises(tf.errors.NotFoundError):
+        next(iter(read.train.ordered()))

@@ -30,8 +30,9 @@ def test_recipes_of_the_release_and_the_paper():
     """Spec section 6: batch 256, 0.1 falling linearly over 90 epochs, decay 1e-4; A1 from A: 0.01 over 9 epochs."""
     release = parsed("scripts/flags/imagenet.flags")
     expected = {
-        "structure": "A", "batch_size": 256, "learning_rate": 0.1, "schedule": "linear", "epochs": 90, "momentum": 0.9, "weight_decay": 1e-4,
-        "color_jitter": 0.4, "lighting": 0.1, "crop": "random_sized", "flip": True, "warmup_epochs": 0.0, "ema": 0.0, "label_smoothing": 0.0,
+        "structure": "A", "batch_size": 256, "learning_rate": 0.1, "schedule": "linear", "epochs": 90, "momentum": 0.9,
+        "weight_decay": 1e-4, "color_jitter": 0.4, "lighting": 0.1, "crop": "random_sized", "flip": True, "warmup_epochs": 0.0,
+        "ema": 0.0, "label_smoothing": 0.0,
     }  # fmt: skip
     assert {key: release[key] for key in expected} == expected
     tuned = parsed("scripts/flags/imagenet_a1_from_a.flags")

@@ -6,7 +6,7 @@ from keras_widerresnet.data import arrays
 from keras_widerresnet.data.folder import CACHE_BYTES, folder
 from keras_widerresnet.data.split import ImageData
 from keras_widerresnet.data.tfds_source import tfds_images
-from keras_widerresnet.data.tfrecords import tfrecords
+from keras_widerresnet.data.tfrecord_source import tfrecords
 from keras_widerresnet.errors import InputError
 
 NAMES = "digits, folder:PATH, idx:PATH, tfds:NAME, tfrecord:PATH, fake or fake:SIZE"

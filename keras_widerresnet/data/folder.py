@@ -10,6 +10,7 @@ import re
 import numpy as np
 import tensorflow as tf
 
+from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.split import ImageData, IndexedSplit, held_out_fifth
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.progress import progress_bar
@@ -71,23 +72,25 @@ def unreadable(files: list[str], *, convert_rgb: bool) -> dict[str, str]:
     paths = tf.constant(files)
 
     def rgb_index(index):
-        image = tf.io.decode_image(tf.io.read_file(paths[index]), channels=3 if convert_rgb else 0, expand_animations=False)
-        return tf.where(tf.shape(image)[-1] == 3, index, -1)
+        encoded = tf.io.read_file(paths[index])
+        decoded = decode_rgb(encoded)  # as training will: what passes here decodes there
+        channels = 3 if convert_rgb else tf.shape(tf.io.decode_image(encoded, expand_animations=False))[-1]
+        return tf.where(tf.logical_and(tf.size(decoded) > 0, channels == 3), index, -1)
 
     indices = tf.data.Dataset.range(len(files)).map(rgb_index, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     shown = progress_bar(indices.as_numpy_iterator(), desc="verifying images", total=len(files), delay=2)
     usable = set(shown)
-    return {file: _problem(file, convert_rgb) for index, file in enumerate(files) if index not in usable}
+    return {file: _problem(file) for index, file in enumerate(files) if index not in usable}
 
 
-def _problem(file: str, convert_rgb: bool) -> str:
-    # The decoder that training uses: what passes here decodes there.
+def _problem(file: str) -> str:
     try:
         encoded = tf.io.read_file(file)
-        image = tf.io.decode_image(encoded, channels=3 if convert_rgb else 0, expand_animations=False)
+        decode_rgb(encoded)
+        channels = tf.io.decode_image(encoded, expand_animations=False).shape[-1]
     except tf.errors.OpError as error:
         return f"does not decode ({re.sub(r'{{.*?}} ', '', error.message).split('. ')[0]})"
-    return "" if image.shape[-1] == 3 else f"is not RGB but has {image.shape[-1]} channels (--convert_rgb takes it as RGB)"
+    return f"is not RGB but has {channels} channels (--convert_rgb takes it as RGB)"
 
 
 def _class_names(root: pathlib.Path) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def training_crop(raw: tf.Tensor, size: int, crop: str, seed: tf.Tensor) -> tf.T
 
 
 def _quickly_resized(window: tf.Tensor, size: int) -> tf.Tensor:
-    """Area average where both sides shrink, bicubic otherwise; a quarter of the time of the antialiased bicubic (our choice: [R] names none)."""
+    """Area average where both sides shrink, bicubic otherwise: a quarter of antialiased bicubic's time (the release names none)."""
 
     def bicubic():
         enlarged = tf.raw_ops.ResizeBicubic(images=window[None], size=[size, size], half_pixel_centers=True)

@@ -125,6 +125,7 @@ class ShardedSplit:
             raise InputError(f"{len(self.files)} shards cannot be shared out among {share.count} workers: write more shards")
 
         def one_pass(number):
+            tf.random.set_seed(1)  # of this graph alone: TensorFlow compares the pair of seeds with (0, 0), which a tensor cannot be
             order = tf.random.experimental.stateless_shuffle(tf.constant(files), seed=tf.stack([tf.cast(seed, tf.int64), number]))
             records = tf.data.Dataset.from_tensor_slices(order).interleave(
                 tf.data.TFRecordDataset, cycle_length=min(READERS, len(files)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True

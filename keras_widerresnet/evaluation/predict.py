@@ -3,60 +3,18 @@
 from __future__ import annotations
 
 import pathlib
-import re
 from collections.abc import Sequence
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data.folder import decode_rgb
+from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.pipeline import normalise, test_view
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.evaluation import figures
-from keras_widerresnet.networks import WiderResNet
+from keras_widerresnet.evaluation.load import DEFAULT_MODEL, classifier
 from keras_widerresnet.preprocessing import decode_predictions
 from keras_widerresnet.structures import find_structure
-from keras_widerresnet.weights.assign import assign_weights
-from keras_widerresnet.weights.find import find_record, find_weights
-
-DEFAULT_MODEL = "A"
-ANY_SIZE = (None, None, 3)
-
-
-def classifier(weights: str, model: str = "", *, pool_padding: str = "ceil", width: float = 1.0) -> keras.Model:
-    """The classification network that `weights` makes.
-
-    Args:
-        weights: `"imagenet"` or a name of `PRETRAINED`; a `.keras` file of a whole model; or a `.weights.h5` file with a classifier.
-        model: the structure; empty for that of a name, and Model A for `"imagenet"`. A `.keras` file has its own.
-        pool_padding: padding of the max pools, where the weights leave the choice.
-        width: the network's width.
-
-    Raises:
-        InputError: if the weights cannot be found or are not of a classification network.
-    """
-    if weights.endswith(".keras"):
-        if not pathlib.Path(weights).is_file():
-            raise InputError(f"No model file at {weights!r}")
-        try:
-            return keras.models.load_model(weights, compile=False)
-        except Exception as error:  # Keras raises many kinds
-            raise InputError(f"{weights!r} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
-    record = find_record(weights, find_structure(model or DEFAULT_MODEL))
-    if record:
-        options = {"classes": record.classes, "activation": record.activation, "pool_padding": record.pool_padding or pool_padding}
-        return WiderResNet(model or record.structure, weights=record.name, width=width, input_shape=ANY_SIZE, **options)
-    if not model:
-        raise InputError(f"--model is needed with --weights={weights}: a file of weights does not tell its structure")
-    structure = find_structure(model)
-    arrays = find_weights(weights, structure, pool_padding=pool_padding)
-    classes = [int(match[1]) for name in arrays if (match := re.fullmatch(r"linear(\d+)", name))]
-    if not classes:
-        raise InputError(f"{weights!r} holds no classifier")
-    network = WiderResNet(structure, width=width, classes=classes[0], pool_padding=pool_padding, input_shape=ANY_SIZE)
-    assign_weights(network, arrays, repr(weights))
-    return network
 
 
 def predict_files(

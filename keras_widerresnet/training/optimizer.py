@@ -50,7 +50,7 @@ class TorchSGD(keras.optimizers.SGD):
 
 
 def _fused_update(variable, momentum, learning_rate, gradient, factor: float, decay: float) -> None:
-    """TensorFlow's own operation of the same formula; the single steps hold temporary values of all variables at once, 1.5 GB for Model A."""
+    """TensorFlow's own operation of the same formula; the single steps hold temporary values of all variables at once."""
     import tensorflow as tf
 
     if decay:

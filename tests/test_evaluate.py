@@ -1,0 +1,213 @@
+import csv
+import json
+import math
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from photographs import PHOTOGRAPHS, write_folder
+from PIL import Image
+from sklearn.metrics import recall_score, top_k_accuracy_score
+from test_training import ENVIRONMENT, ROOT
+
+import keras_widerresnet as kw
+from keras_widerresnet.data import load_data
+from keras_widerresnet.evaluation.crops import Protocol, views
+from keras_widerresnet.evaluation.evaluate import ErrorRate, evaluate, true_class_places
+
+CLASSES = tuple(f"class{k}" for k in range(7))
+
+
+def pil_resized(image, scale):
+    width, height = image.size
+    shorter = min(width, height)
+    return image.resize([max(scale, int(side * scale / shorter + 0.5)) for side in (width, height)], Image.Resampling.BICUBIC)
+
+
+def pil_windows(image, size, crops):
+    """Left and top of each window, by the definitions of the release and of AlexNet."""
+    width, height = image.size
+    right, bottom = width - size, height - size
+    middle = ((right + 1) // 2, (bottom + 1) // 2)
+    if crops == "center":
+        return [middle]
+    if crops == "ten":
+        return [(0, 0), (right, 0), (0, bottom), (right, bottom), middle]
+    if width >= height:
+        return [(0, middle[1]), middle, (right, middle[1])]
+    return [(middle[0], 0), middle, (middle[0], bottom)]
+
+
+def pil_views(image, scale, size, crops, flip):
+    resized = pil_resized(image, scale)
+    cut = [np.asarray(resized.crop((left, top, left + size, top + size))) for left, top in pil_windows(resized, size, crops)]
+    return np.stack(cut + [view[:, ::-1] for view in cut if flip or crops == "ten"]).astype(np.float32)
+
+
+@pytest.mark.parametrize("crops", ["center", "three", "ten"])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize(("shape", "scale", "size"), [((101, 150), 40, 40), ((151, 90), 41, 32), ((64, 64), 64, 50)])
+def test_views_are_pils(crops, flip, shape, scale, size):
+    image = PHOTOGRAPHS[0][: shape[0], : shape[1]]
+    ours = np.asarray(views(tf.constant(image), scale, size, crops, flip))
+    theirs = pil_views(Image.fromarray(image), scale, size, crops, flip)
+    assert ours.shape == theirs.shape == (Protocol((scale,), size, crops, flip).count, size, size, 3)
+    difference = np.abs(ours - theirs)
+    assert difference.mean() < 1 and np.quantile(difference, 0.999) <= 2
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A small network of seven classes, as .keras, .weights.h5 and SavedModel, and a folder of images."""
+    root = tmp_path_factory.mktemp("evaluate")
+    write_folder(root / "set", CLASSES, count=10, suffix=".png")
+    keras.utils.set_random_seed(0)
+    network = kw.WiderResNet("28-0-1-1-1-1-1-1", width=0.0625, classes=len(CLASSES), input_shape=(None, None, 3))
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):  # of random weights all outputs would be alike
+            layer.moving_variance.assign(layer.moving_variance * 0.3)
+    network.save(root / "net.keras")
+    network.save_weights(root / "net.weights.h5")
+    network.export(str(root / "saved"), verbose=False)
+    return root, network
+
+
+def expected_probabilities(network, root, settings):
+    """PIL and NumPy alone around Keras' predict: the mean over every view at every scale."""
+    data = load_data(f"folder:{root / 'set'}")
+    means = []
+    for index in range(data.test.size):
+        with Image.open(data.test.name_of(index)) as opened:
+            image = opened.convert("RGB")
+        seen = [network.predict(kw.preprocess_input(pil_views(image, *setting)), verbose=0) for setting in settings]
+        means.append(np.mean([probabilities.mean(axis=0) for probabilities in seen], axis=0))
+    return np.stack(means), data.test.labels
+
+
+def read_csv(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ({"scales": (24,)}, [(24, 24, "center", False)]),
+        ({"scales": (24, 32), "flip": True}, [(24, 24, "center", True), (32, 32, "center", True)]),
+        ({"scales": (32,), "crop_size": 24, "crops": "ten"}, [(32, 24, "ten", False)]),
+        ({"scales": (30,), "crop_size": 26, "crops": "three"}, [(30, 26, "three", False)]),
+    ],
+)
+def test_probabilities_are_averaged_over_all_views(trained, tmp_path, options, settings):
+    root, network = trained
+    found = evaluate(str(root / "net.keras"), f"folder:{root / 'set'}", tmp_path / "out", batch_size=13, **options)
+    probabilities, labels = expected_probabilities(network, root, settings)
+    rows = read_csv(tmp_path / "out" / "predictions.csv")
+    ours = np.array([float(row["probability of predicted"]) for row in rows])
+    np.testing.assert_allclose(ours, probabilities.max(axis=1), atol=0.01)  # PIL's pixels differ by one level here and there
+    agree = np.mean([row["predicted"] == CLASSES[k] for row, k in zip(rows, probabilities.argmax(axis=1), strict=True)])
+    assert agree >= 0.9
+    assert found.images == len(labels) == 14
+
+
+def test_error_rates_and_recalls_are_scikit_learns(trained, tmp_path):
+    root, _ = trained
+    found = evaluate(str(root / "net.keras"), f"folder:{root / 'set'}", tmp_path / "out", scales=(24,))
+    rows = read_csv(tmp_path / "out" / "predictions.csv")
+    labels, predicted = ([CLASSES.index(row[key]) for row in rows] for key in ("class", "predicted"))
+    assert found.top1.error == pytest.approx(np.mean(np.not_equal(labels, predicted)))
+    recalls = [float(row["top-1 recall"]) for row in read_csv(tmp_path / "out" / "per_class.csv")]
+    np.testing.assert_allclose(recalls, recall_score(labels, predicted, average=None, labels=range(7)), atol=1e-6)
+    saved = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert saved["images"] == 14 and saved["top1_error"] == pytest.approx(found.top1.error)
+    assert "No published number applies" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_places_give_scikit_learns_top_k():
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet(np.ones(12), 200)
+    labels = rng.integers(0, 12, 200)
+    places = true_class_places(labels, probabilities)
+    for k in (1, 5):
+        assert (places < k).mean() == pytest.approx(top_k_accuracy_score(labels, probabilities, k=k, labels=range(12)))
+
+
+@pytest.mark.parametrize(("wrong", "images"), [(0, 10), (3, 14), (9600, 50_000), (10, 10)])
+def test_interval_is_wilsons(wrong, images):
+    z, p = 1.959963984540054, wrong / images
+    centre = (p + z**2 / (2 * images)) / (1 + z**2 / images)
+    half = z / (1 + z**2 / images) * math.sqrt(p * (1 - p) / images + z**2 / (4 * images**2))
+    rate = ErrorRate.of(wrong, images)
+    assert (rate.error, rate.low, rate.high) == pytest.approx((p, max(0, centre - half), min(1, centre + half)), abs=1e-9)
+
+
+def test_every_kind_of_file_gives_the_same(trained, tmp_path):
+    root, _ = trained
+    found = {}
+    for kind, weights, model in (
+        ("keras", "net.keras", {}),
+        ("h5", "net.weights.h5", {"model": "28-0-1-1-1-1-1-1", "width": 0.0625}),
+        ("saved", "saved", {}),
+    ):
+        evaluate(str(root / weights), f"folder:{root / 'set'}", tmp_path / kind, scales=(24,), **model)
+        found[kind] = [float(row["probability of predicted"]) for row in read_csv(tmp_path / kind / "predictions.csv")]
+    np.testing.assert_allclose(found["h5"], found["keras"], atol=2e-6)
+    np.testing.assert_allclose(found["saved"], found["keras"], atol=2e-6)
+
+
+def test_published_row_stands_beside_a_thousand_classes(tmp_path, monkeypatch):
+    network = kw.WiderResNet("A", width=0.0625, classes=1000, input_shape=(32, 32, 3))
+    network.save(tmp_path / "a.keras")
+    images = tmp_path / "set"
+    for part in ("train", "val"):
+        write_folder(images / part, tuple(f"n{k:08d}" for k in range(1000)), count=1)
+    evaluate(str(tmp_path / "a.keras"), f"folder:{images}", tmp_path / "out", model="A")
+    report = (tmp_path / "out" / "report.md").read_text()
+    assert "19.2 " in report and "4.73" in report and "official release" in report and "ILSVRC 2012 val, 50,000 images" in report
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": (24,), "crop_size": 32}, "cannot be cut from an image whose shorter side is 24"),
+        ({"scales": (0,)}, "positive whole numbers"),
+        ({"scales": (24,), "crops": "nine"}, "must be one of"),
+        ({"scales": (24,), "data": "digits"}, "has 7 outputs and 'digits' has 10 classes"),
+        ({"weights": "missing.keras"}, "Nothing at 'missing.keras'"),
+        ({}, "give --scales"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_left(trained, tmp_path, options, message):
+    root, _ = trained
+    given = {"weights": str(root / "net.keras"), "data": f"folder:{root / 'set'}", **options}
+    with pytest.raises(ValueError, match=message):
+        evaluate(output_dir=tmp_path / "out", **given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_segmentation_networks_are_refused(tmp_path):
+    kw.WideResNetFCN("28-0-1-1-1-1-1-1", classes=7, width=0.0625, input_shape=(32, 32, 3), output_stride=None).save(tmp_path / "fcn.keras")
+    with pytest.raises(ValueError, match="not a classification network"):
+        evaluate(str(tmp_path / "fcn.keras"), "digits", tmp_path / "out")
+
+
+def test_results_are_not_overwritten_unasked(trained, tmp_path):
+    root, _ = trained
+    flags = [f"--weights={root / 'net.keras'}", f"--data=folder:{root / 'set'}", "--scales=24"]
+
+    def script(output_dir, *more):
+        command = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *flags, f"--output_dir={output_dir}", *more]
+        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+
+    done = script(tmp_path / "out")
+    assert done.returncode == 0 and "Report: " in done.stdout, done.stderr[-2000:]
+    refused = script(tmp_path / "out")
+    assert refused.returncode == 2 and "--overwrite replaces it" in refused.stderr and "Traceback" not in refused.stderr
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "precious.txt").write_text("mine")
+    foreign = script(tmp_path / "mine", "--overwrite")
+    assert foreign.returncode == 2 and "is not an evaluation" in foreign.stderr
+    assert (tmp_path / "mine" / "precious.txt").read_text() == "mine"
