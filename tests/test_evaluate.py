@@ -1,3 +1,5 @@
+"""`scripts/evaluate.py`: what the network sees, averaged probabilities, error rates, files; against PIL, NumPy and scikit-learn."""
+
 import csv
 import json
 import math
@@ -16,7 +18,9 @@ from test_training import ENVIRONMENT, ROOT
 import keras_widerresnet as kw
 from keras_widerresnet.data import load_data
 from keras_widerresnet.evaluation.crops import Protocol, views
-from keras_widerresnet.evaluation.evaluate import ErrorRate, evaluate, true_class_places
+from keras_widerresnet.evaluation.evaluate import PUBLISHED, ErrorRate, evaluate, mean_probabilities, true_class_places
+from keras_widerresnet.evaluation.load import load_network
+from keras_widerresnet.weights.registry import PRETRAINED
 
 CLASSES = tuple(f"class{k}" for k in range(7))
 
@@ -158,7 +162,7 @@ def test_every_kind_of_file_gives_the_same(trained, tmp_path):
     np.testing.assert_allclose(found["saved"], found["keras"], atol=2e-6)
 
 
-def test_published_row_stands_beside_a_thousand_classes(tmp_path, monkeypatch):
+def test_published_row_stands_beside_a_thousand_classes(tmp_path):
     network = kw.WiderResNet("A", width=0.0625, classes=1000, input_shape=(32, 32, 3))
     network.save(tmp_path / "a.keras")
     images = tmp_path / "set"
@@ -211,3 +215,111 @@ def test_results_are_not_overwritten_unasked(trained, tmp_path):
     foreign = script(tmp_path / "mine", "--overwrite")
     assert foreign.returncode == 2 and "is not an evaluation" in foreign.stderr
     assert (tmp_path / "mine" / "precious.txt").read_text() == "mine"
+
+
+def test_windows_without_a_resize_are_exact():
+    """On odd sizes: offsets of the middle rounded up, ten crops in the order corners, centre, then their mirror images."""
+    image = np.random.default_rng(0).integers(0, 256, (9, 14, 3), np.uint8)
+
+    def cut(*corners, of=image):
+        return np.stack([of[top : top + 6, left : left + 6] for top, left in corners])
+
+    ten = cut((0, 0), (0, 8), (3, 0), (3, 8), (2, 4))
+    np.testing.assert_array_equal(views(image, 9, 6), cut((2, 4)))
+    np.testing.assert_array_equal(views(image, 9, 6, "three"), cut((2, 0), (2, 4), (2, 8)))
+    upright = image.transpose(1, 0, 2)
+    np.testing.assert_array_equal(views(upright, 9, 6, "three"), cut((0, 2), (4, 2), (8, 2), of=upright))
+    for flip in (False, True):
+        np.testing.assert_array_equal(views(image, 9, 6, "ten", flip), np.concatenate([ten, ten[:, :, ::-1]]))
+    even = image[:, :13]  # the middle crop lies in the middle of the mirror image too
+    np.testing.assert_array_equal(views(even, 9, crops="three", flip=True)[3:], views(even[:, ::-1], 9, crops="three")[::-1])
+
+
+@pytest.mark.parametrize("setting", [(24, 24, "center", True), (24, 19, "ten", False), (24, 20, "three", True)])
+def test_averages_over_exact_views_are_exact(trained, setting):
+    """The set's images are 24 pixels wide: nothing is resized, so nothing but the averaging can differ."""
+    root, network = trained
+    scale, size, crops, flip = setting
+    data = load_data(f"folder:{root / 'set'}")
+    ours, labels, are_logits = mean_probabilities(
+        load_network(str(root / "net.keras")), data, Protocol((scale,), size, crops, flip), batch_size=13
+    )
+    expected, expected_labels = expected_probabilities(network, root, [setting])
+    assert np.ptp(expected, axis=0).max() > 0.01 and not are_logits
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
+    np.testing.assert_array_equal(labels, expected_labels)
+
+
+def test_logits_are_made_probabilities_before_they_are_averaged(trained, tmp_path):
+    root, network = trained
+    logits = keras.models.clone_model(network)
+    logits.layers[-1].activation = keras.activations.linear
+    logits.set_weights(network.get_weights())
+    logits.save(tmp_path / "logits.keras")
+    options = {"data": f"folder:{root / 'set'}", "scales": (24, 28), "flip": True}
+    evaluate(str(tmp_path / "logits.keras"), output_dir=tmp_path / "logits", **options)
+    evaluate(str(root / "net.keras"), output_dir=tmp_path / "probabilities", **options)
+    logits, probabilities = (read_csv(tmp_path / name / "predictions.csv") for name in ("logits", "probabilities"))
+    for one, other in zip(logits, probabilities, strict=True):
+        assert one["predicted"] == other["predicted"]
+        assert float(one["probability of predicted"]) == pytest.approx(float(other["probability of predicted"]), abs=2e-6)
+    assert "The network gives logits" in (tmp_path / "logits" / "report.md").read_text()
+    assert "The network gives logits" not in (tmp_path / "probabilities" / "report.md").read_text()
+
+
+def test_few_classes_have_no_top_5(tmp_path):
+    write_folder(tmp_path / "set")
+    kw.WiderResNet("28-0-1-1-1-1-1-1", width=0.0625, classes=2, input_shape=(24, 24, 3)).save(tmp_path / "net.keras")
+    found = evaluate(str(tmp_path / "net.keras"), f"folder:{tmp_path / 'set'}", tmp_path / "out")
+    assert found.top5 is None and found.settings["scales"] == (24,)
+    assert {row["top-5 recall"] for row in read_csv(tmp_path / "out" / "per_class.csv")} == {""}
+    with pytest.raises(ValueError, match=r"takes images of 24 pixels only; --crop_size=24 cuts them\. Received: 32"):
+        evaluate(str(tmp_path / "net.keras"), f"folder:{tmp_path / 'set'}", tmp_path / "other", scales=(32,))
+
+
+def test_per_class_rows(trained, tmp_path):
+    root, network = trained
+    evaluate(str(root / "net.keras"), f"folder:{root / 'set'}", tmp_path / "out", scales=(24,))
+    probabilities, labels = expected_probabilities(network, root, [(24, 24, "center", False)])
+    rows = read_csv(tmp_path / "out" / "per_class.csv")
+    for k, row in enumerate(rows):
+        own = probabilities[labels == k]
+        among_five = [k in np.argsort(-one)[:5] for one in own]
+        wrong = [guess for guess in own.argmax(axis=1) if guess != k]
+        assert (row["class"], int(row["images"])) == (CLASSES[k], len(own))
+        assert float(row["top-5 recall"]) == pytest.approx(np.mean(among_five))
+        assert row["most frequent wrong class"] == (CLASSES[np.bincount(wrong).argmax()] if wrong else "")
+
+
+def test_damaged_image_is_named_and_nothing_is_left(trained, tmp_path):
+    root, _ = trained
+    for part in ("train", "val"):
+        write_folder(tmp_path / "set" / part, CLASSES, count=1)
+    (tmp_path / "set" / "val" / "class3" / "0.jpg").write_text("no image")
+    with pytest.raises(ValueError, match=r"class3/0\.jpg does not decode"):
+        evaluate(str(root / "net.keras"), f"folder:{tmp_path / 'set'}", tmp_path / "out", scales=(24,))
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+def test_saved_models_without_an_image_signature_are_refused(tmp_path):
+    class Strings(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def lengths(self, text):
+            return {"length": tf.strings.length(text)}
+
+    module = Strings()
+    tf.saved_model.save(tf.Module(), str(tmp_path / "none"))
+    tf.saved_model.save(module, str(tmp_path / "strings"), signatures={"serving_default": module.lengths})
+    (tmp_path / "empty").mkdir()
+    for name, message in (("none", "It has the signatures"), ("strings", "It takes"), ("empty", "cannot be loaded as a SavedModel")):
+        with pytest.raises(ValueError, match=message):
+            load_network(str(tmp_path / name))
+
+
+def test_published_numbers_are_the_registrys():
+    for name, rows in PUBLISHED.items():
+        result = PRETRAINED[name].result
+        stated = [(row.top1_error, row.top5_error) for row in rows]
+        if "accuracy" in result:
+            stated = [(100 - top1, 100 - top5) for top1, top5 in stated]
+        assert f"{stated[0][0]:.2f} / {stated[0][1]:.2f}" in result

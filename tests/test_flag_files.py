@@ -7,42 +7,52 @@ import sys
 import pytest
 from test_training import ENVIRONMENT, ROOT
 
-FLAG_FILES = sorted((ROOT / "scripts" / "flags").glob("*.flags"))
+NAMES = sorted(path.stem for path in (ROOT / "scripts" / "flags").glob("*.flags"))
 PARSE = """
-import sys, dataclasses, json
+import dataclasses, json, sys
 sys.path.insert(0, "scripts")
 import train
 from absl import flags
 from keras_widerresnet.training.config import TrainingConfig
-flags.FLAGS(["train.py", "--output_dir=unused", "--flagfile=" + sys.argv[1]])
-config = TrainingConfig(**{field.name: flags.FLAGS[field.name].value for field in dataclasses.fields(TrainingConfig)})
-print(json.dumps(dataclasses.asdict(config)))
+names = [field.name for field in dataclasses.fields(TrainingConfig)]
+for path in sys.argv[1:]:
+    for name in names:
+        flags.FLAGS[name].unparse()
+    flags.FLAGS(["train.py", "--output_dir=unused", "--flagfile=" + path])
+    print(json.dumps(dataclasses.asdict(TrainingConfig(**{name: flags.FLAGS[name].value for name in names}))))
 """
 
 
-def parsed(path):
-    result = subprocess.run([sys.executable, "-c", PARSE, str(path)], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+@pytest.fixture(scope="module")
+def recipes():
+    """Name of the flag file -> its whole configuration, parsed by the script's own flags."""
+    command = [sys.executable, "-c", PARSE, *(f"scripts/flags/{name}.flags" for name in NAMES)]
+    result = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-2000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    return dict(zip(NAMES, map(json.loads, result.stdout.splitlines()), strict=True))
 
 
-def test_recipes_of_the_release_and_the_paper():
-    """Spec section 6: batch 256, 0.1 falling linearly over 90 epochs, decay 1e-4; A1 from A: 0.01 over 9 epochs."""
-    release = parsed("scripts/flags/imagenet.flags")
+def changed(recipes, name, base):
+    return {key: value for key, value in recipes[name].items() if value != recipes[base][key]}
+
+
+def test_recipe_of_the_release(recipes):
+    """Spec section 6: batch 256, 0.1 falling linearly over 90 epochs, decay 1e-4, colour jitter 0.4, lighting 0.1."""
     expected = {
         "structure": "A", "batch_size": 256, "learning_rate": 0.1, "schedule": "linear", "epochs": 90, "momentum": 0.9,
         "weight_decay": 1e-4, "color_jitter": 0.4, "lighting": 0.1, "crop": "random_sized", "flip": True, "warmup_epochs": 0.0,
-        "ema": 0.0, "label_smoothing": 0.0,
+        "ema": 0.0, "label_smoothing": 0.0, "mixup": 0.0, "cutmix": 0.0, "rand_augment": 0,
     }  # fmt: skip
-    assert {key: release[key] for key in expected} == expected
-    tuned = parsed("scripts/flags/imagenet_a1_from_a.flags")
-    changed = {key for key in release if release[key] != tuned[key]}
-    assert changed == {"structure", "weights", "learning_rate", "epochs", "output_dir"}
-    assert (tuned["structure"], tuned["weights"], tuned["learning_rate"], tuned["epochs"]) == ("A1", "imagenet-a", 0.01, 9)
-    changed = {key for key in release if release[key] != parsed("scripts/flags/imagenet_d.flags")[key]}
-    assert changed == {"structure", "output_dir"}
+    assert {key: recipes["imagenet"][key] for key in expected} == expected
 
 
-@pytest.mark.parametrize("path", FLAG_FILES, ids=[path.stem for path in FLAG_FILES])
-def test_flag_file_can_be_used(path):
-    assert parsed(path)["structure"]
+def test_a1_is_tuned_from_a(recipes):
+    tuned = changed(recipes, "imagenet_a1_from_a", "imagenet")
+    tuned.pop("output_dir")
+    assert tuned == {"structure": "A1", "weights": "imagenet-a", "learning_rate": 0.01, "epochs": 9}
+
+
+@pytest.mark.parametrize("letter", "bcdef")
+def test_the_papers_other_networks_differ_in_their_structure_alone(recipes, letter):
+    other = changed(recipes, f"imagenet_{letter}", "imagenet")
+    assert set(other) == {"structure", "output_dir"} and other["structure"] == letter.upper()
