@@ -97,9 +97,11 @@ def _fit(config, run_dir: pathlib.Path, steps: Steps, data: ImageData, crop_size
     checkpoint.restore()
     steps_done = int(steps.done.numpy())
     epochs_done = steps_done // steps_per_epoch
-    progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done)
     listed = [callbacks.Throughput(config.batch_size)]
+    shown = contextlib.nullcontext()
     if is_chief(steps.strategy):
+        progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done)
+        shown = contextlib.closing(progress)
         best = forget_later_epochs(run_dir / METRICS_FILE, epochs_done)
         listed += [
             progress,
@@ -111,7 +113,7 @@ def _fit(config, run_dir: pathlib.Path, steps: Steps, data: ImageData, crop_size
     listed = keras.callbacks.CallbackList(listed, model=steps.network, epochs=config.epochs, steps=steps_per_epoch)
     train_iterator = iter(_distributed_train(config, steps.strategy, data, crop_size, steps_done))
     listed.on_train_begin()
-    with contextlib.closing(progress):
+    with shown:
         for epoch in range(epochs_done, config.epochs):
             listed.on_epoch_begin(epoch)
             first = int(steps.done.numpy()) - epoch * steps_per_epoch
