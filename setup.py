@@ -26,6 +26,7 @@ setup(
         "matplotlib>=3.9",
         "numpy>=1.26",
         "scikit-learn>=1.5",
+        "scipy>=1.11",
         "tabulate>=0.9",
         "tensorboard>=2.18",
         "tensorflow-datasets>=4.9.7",

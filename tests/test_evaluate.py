@@ -277,6 +277,18 @@ def test_few_classes_have_no_top_5(tmp_path):
         evaluate(str(tmp_path / "net.keras"), f"folder:{tmp_path / 'set'}", tmp_path / "other", scales=(32,))
 
 
+def test_overwrite_replaces_an_evaluation_alone(trained, tmp_path):
+    root, _ = trained
+    given = {"weights": str(root / "net.keras"), "data": f"folder:{root / 'set'}", "output_dir": tmp_path / "out"}
+    evaluate(**given, scales=(24,))
+    evaluate(**given, scales=(26,), overwrite=True)
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["scales"] == [26]
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not an evaluation"):
+        evaluate(**given, scales=(24,), overwrite=True)
+    assert (tmp_path / "out" / "notes.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+
+
 def test_per_class_rows(trained, tmp_path):
     root, network = trained
     evaluate(str(root / "net.keras"), f"folder:{root / 'set'}", tmp_path / "out", scales=(24,))

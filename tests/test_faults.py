@@ -41,6 +41,19 @@ def test_terminated_run_resumes_in_the_middle_of_its_epoch(tmp_path):
     np.testing.assert_allclose(rates, [0.1 * 2 / 3, 0.1 / 3, 1e-6], rtol=1e-4)  # the schedule, across the resume
 
 
+def test_terminated_at_the_end_of_an_epoch_loses_no_row(tmp_path):
+    """Epochs of one step: each is tested, logged and saved before the run stops."""
+    flags = (*QUICK, "--epochs=40", "--steps_per_epoch=1", "--resume")
+    log = tmp_path / "log"
+    process = started(tmp_path / "run", log, *flags)
+    wait_for(lambda: list((tmp_path / "run" / "checkpoints").glob("*.index")), process, log)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 143, log.read_text()[-3000:]
+    assert 0 < len(metrics(tmp_path / "run")) < 40
+    trained(tmp_path / "run", *flags)
+    assert [row["epoch"] for row in metrics(tmp_path / "run")] == list(range(40))
+
+
 def test_loss_that_is_no_number_stops_the_run_and_keeps_the_good_checkpoint(tmp_path):
     """A rate that explodes: the message says which step, and a checkpoint of a finite loss, if any, is the last one."""
     result = run(tmp_path / "run", *QUICK, "--epochs=3", "--learning_rate=1e20")

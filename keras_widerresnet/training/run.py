@@ -123,29 +123,37 @@ def _fit(config, run_dir: pathlib.Path, steps: Steps, data: ImageData, crop_size
                 listed.on_train_batch_begin(step)
                 loss = steps.train(train_iterator)
                 listed.on_train_batch_end(step, {"loss": loss})
-                _check(steps, step, steps_per_epoch, loss, asked, checkpoint)
+                if step + 1 < steps_per_epoch:  # after the last one the epoch is first tested, logged and saved
+                    _check(steps, step, loss, asked, checkpoint)
             logs = steps.results()
             logs |= {f"val_{name}": value for name, value in _test(config, steps, data, crop_size, listed).items()}
             faults.check_finite(logs, int(steps.first_bad.numpy()), int(steps.done.numpy()))
             listed.on_epoch_end(epoch, logs)
+            _stop_if_asked(steps, asked, checkpoint)
         listed.on_train_end()
 
 
-def _check(steps: Steps, step: int, steps_per_epoch: int, loss, asked: threading.Event, checkpoint: callbacks.Checkpoint) -> None:
-    """Raises `RunStopped` if the loss is no number any more, or all workers have heard that one of them is to stop."""
-    alone = not isinstance(steps.strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    if alone and asked.is_set():
-        stop = True
-    elif (step + 1) % CHECK_STEPS and step + 1 < steps_per_epoch:
-        return
-    else:
+def _check(steps: Steps, step: int, loss: tf.Tensor, asked: threading.Event, checkpoint: callbacks.Checkpoint) -> None:
+    """Raises `RunStopped` if the loss is no number any more, or the run is asked to stop; looks at the device now and then only."""
+    is_time = (step + 1) % CHECK_STEPS == 0
+    if is_time:
         faults.check_finite({"loss": float(loss)}, int(steps.first_bad.numpy()), int(steps.done.numpy()))
-        stop = not alone and int(steps.agree(tf.constant(int(asked.is_set())))) > 0
-    if stop:
-        steps.keep_metrics()
-        saved = f", {checkpoint.save()} is saved" if is_chief(steps.strategy) else ""
-        message = f"Stopped by SIGTERM after step {int(steps.done.numpy()) - 1}{saved}: {faults.RESUME}"
-        raise RunStopped(message, faults.TERMINATED)
+    if is_time or not _has_workers(steps):
+        _stop_if_asked(steps, asked, checkpoint)
+
+
+def _stop_if_asked(steps: Steps, asked: threading.Event, checkpoint: callbacks.Checkpoint) -> None:
+    """Saves and raises `RunStopped` if this process, or any of several workers, has got SIGTERM; all workers must come here together."""
+    if not (int(steps.agree(tf.constant(int(asked.is_set())))) if _has_workers(steps) else asked.is_set()):
+        return
+    steps.keep_metrics()
+    saved = f", {checkpoint.save()} is saved" if is_chief(steps.strategy) else ""
+    message = f"Stopped by SIGTERM after step {int(steps.done.numpy()) - 1}{saved}: {faults.RESUME}"
+    raise RunStopped(message, faults.TERMINATED)
+
+
+def _has_workers(steps: Steps) -> bool:
+    return isinstance(steps.strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def _test(config: TrainingConfig, steps: Steps, data: ImageData, crop_size: int, listed) -> dict[str, float]:
