@@ -45,6 +45,14 @@ class TorchSGD(keras.optimizers.SGD):
         step = ops.add(gradient, ops.multiply(self.momentum, momentum))
         self.assign_sub(variable, ops.multiply(learning_rate, step))
 
+    def _all_reduce_sum_gradients(self, grads_and_vars):
+        # Keras' passes all gradients through one operation, which holds them until the last is there; one replica has nothing to sum.
+        import tensorflow as tf
+
+        if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+            return grads_and_vars
+        return super()._all_reduce_sum_gradients(grads_and_vars)
+
     def get_config(self):
         return {**super().get_config(), "weight_decay": self.coupled_weight_decay}
 
