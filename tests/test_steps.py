@@ -95,8 +95,8 @@ def test_parts_add_up_to_the_mean_of_their_gradients():
     np.testing.assert_allclose(losses, np.concatenate([first[2], second[2]]), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("policy", "bits"), [("mixed_bfloat16", 8), ("mixed_float16", 11)])
-def test_mixed_precision_differs_by_its_rounding(plain, policy, bits):
+@pytest.mark.parametrize(("policy", "bits", "cosine"), [("mixed_bfloat16", 8, 0.84), ("mixed_float16", 11, 0.95)])
+def test_mixed_precision_differs_by_its_rounding(plain, policy, bits, cosine):
     """Losses within 16 units of the format's last place, gradients of the kernels nearly parallel; weights stay float32."""
     model = network(policy=policy)
     mixed = gradients(model, *batch())
@@ -104,7 +104,7 @@ def test_mixed_precision_differs_by_its_rounding(plain, policy, bits):
     np.testing.assert_allclose(mixed[2], plain[2], rtol=16 * 2.0**-bits)
     for ours, theirs in zip(mixed[0], plain[0], strict=True):
         if np.ndim(theirs) == 4:
-            assert np.vdot(ours, theirs) / (np.linalg.norm(ours) * np.linalg.norm(theirs)) > 1 - 40 * 2.0**-bits
+            assert np.vdot(ours, theirs) / (np.linalg.norm(ours) * np.linalg.norm(theirs)) > cosine
 
 
 def test_segments_are_the_network_cut_at_its_units():
