@@ -15,7 +15,7 @@ AREA_RANGE = (0.08, 1.0)
 ASPECT_RANGE = (3 / 4, 4 / 3)
 CROP_TRIES = 10
 PADDING_FRACTION = 8
-STREAMS = ("crop", "color", "flip")
+STREAMS = ("crop", "color", "flip", "scale")
 LUMA = (0.299, 0.587, 0.114)
 # Of ImageNet's colours in [0, 1] (official release). The eigenvectors are the columns: the first, with nearly all the variance, is grey.
 EIGENVALUES = (0.2175, 0.0188, 0.0045)

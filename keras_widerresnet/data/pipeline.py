@@ -37,10 +37,22 @@ def resize_shorter_side(image: tf.Tensor, size: int, interpolation: str = "bicub
         raise InputError(f"`interpolation` must be one of {INTERPOLATIONS}. Received: {interpolation!r}")
     shape = tf.shape(image)[:2]
     shorter = tf.reduce_min(shape)
-    target = tf.maximum(size, (2 * size * shape + shorter) // (2 * shorter))  # halves round up
+    target = tf.maximum(size, scaled_sides(shape, shorter, size))
     if interpolation != "auto":
         return _resized(image, target, interpolation)
     return tf.cond(shorter > size, lambda: _resized(image, target, "lanczos"), lambda: _resized(image, target, "bicubic"))
+
+
+def resize_longer_side(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Longer side to `size` pixels, the other side rounded to nearest, 1 at least; bicubic, float32 as `resize_shorter_side` gives."""
+    shape = tf.shape(image)[:2]
+    target = tf.maximum(1, scaled_sides(shape, tf.reduce_max(shape), size))
+    return _resized(image, target, "bicubic")
+
+
+def scaled_sides(shape: tf.Tensor, side: tf.Tensor, size: int) -> tf.Tensor:
+    """Sides (height, width), int32, after the scaling that makes `side` pixels `size`; halves round up."""
+    return (2 * size * shape + side) // (2 * side)
 
 
 def center_crop(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -183,8 +195,13 @@ def train_batches(
         batched = examples.batch(batch_size // share.count // parts, drop_remainder=True)
         return batched.map(mix) if mix else batched
 
+    return streamed(batches, seed, data_service)
+
+
+def streamed(batches: Callable[[int | tf.Tensor], tf.data.Dataset], seed: int, data_service: str) -> tf.data.Dataset:
+    """`batches(seed)`, made ahead; or, by a `tf.data` service at the address `data_service`, those of a seed that each worker draws."""
     if not data_service:
-        return batches(seed).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+        return unsharded(batches(seed))
     # Unseeded whatever TensorFlow's global seed: each of the service's workers must draw an order of its own.
     seeds = tf.data.Dataset.from_tensors(0).map(
         lambda _: tf.raw_ops.RandomUniformInt(shape=tf.zeros(0, tf.int32), minval=0, maxval=1 << 30)
@@ -192,6 +209,13 @@ def train_batches(
     served = seeds.flat_map(lambda drawn: batches(tf.cast(drawn, tf.int64)))
     off = tf.data.experimental.service.ShardingPolicy.OFF
     return served.apply(tf.data.experimental.service.distribute(off, data_service)).prefetch(tf.data.AUTOTUNE)
+
+
+def unsharded(batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Made ahead, and not shared out by TensorFlow, as every worker reads its share already."""
+    options = tf.data.Options()
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
 def test_batches(
@@ -215,7 +239,7 @@ def test_batches(
     )
     filling = (tf.zeros((crop_size, crop_size, 3)), tf.zeros(classes), 0.0)
     filled = views.concatenate(tf.data.Dataset.from_tensors(filling).repeat()).take(test_steps(split.size, batch_size) * rows)
-    return filled.batch(rows // parts, drop_remainder=True).with_options(_options()).prefetch(tf.data.AUTOTUNE)
+    return unsharded(filled.batch(rows // parts, drop_remainder=True))
 
 
 def test_steps(images: int, batch_size: int) -> int:
@@ -246,9 +270,3 @@ def _resampled(image, target, interpolation: str) -> tf.Tensor:
 
 def _crop(image, top, left, height, width) -> tf.Tensor:
     return tf.ensure_shape(image[top : top + height, left : left + width], [height, width, 3])
-
-
-def _options() -> tf.data.Options:
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return options

@@ -35,6 +35,16 @@ class Share:
 WHOLE = Share()
 
 
+def shuffled_indices(positions: tf.data.Dataset, size: int, seed: int | tf.Tensor) -> tf.data.Dataset:
+    """The index, int64, of the image at each position; each pass over the `size` images is in an order of its own."""
+
+    def index_at(position):
+        shuffle_seed = tf.stack([tf.cast(seed, tf.int64), position // size])
+        return tf.random.experimental.index_shuffle(position % size, tf.cast(shuffle_seed, tf.uint32), size - 1)
+
+    return positions.map(index_at)
+
+
 @dataclasses.dataclass(frozen=True)
 class IndexedSplit:
     """Images that can be read in any order.
@@ -63,13 +73,9 @@ class IndexedSplit:
 
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """Endless (position, raw image, label) from a step on, each pass over the data in an order of its own."""
-
-        def index_at(position):
-            shuffle_seed = tf.stack([tf.cast(seed, tf.int64), position // self.size])
-            return tf.random.experimental.index_shuffle(position % self.size, tf.cast(shuffle_seed, tf.uint32), self.size - 1)
-
         positions = share.positions(step, batch_size)
-        return tf.data.Dataset.zip(positions, self._examples(positions.map(index_at))).map(lambda p, example: (p, *example))
+        examples = self._examples(shuffled_indices(positions, self.size, seed))
+        return tf.data.Dataset.zip(positions, examples).map(lambda p, example: (p, *example))
 
     def _examples(self, indices: tf.data.Dataset) -> tf.data.Dataset:
         labels = tf.constant(self.labels, tf.int32)

@@ -1,0 +1,116 @@
+"""Mask files to train ids: grey or palette PNGs of 1 to 8 bits whose values, not colours, are the labels.
+
+TensorFlow's decoder would turn a palette into colours. A palette PNG differs from a grey one by one byte of its header: with that
+changed, and the header's checksum with it, the decoder gives the indices themselves, and passes over the palette.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+from keras_widerresnet.label_maps import LabelMap
+
+RIGHT = "a mask is a grey or palette PNG of at most 8 bits whose values are the labels"
+# Offsets in every PNG file: its header comes first and has a fixed length (PNG specification).
+_DEPTH, _COLOR_TYPE, _CHECKSUM, _HEADER_END = 24, 25, 29, 33
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_GREY, _PALETTE = 0, 3
+_COLOR_TYPES = {_GREY: "grey", 2: "in RGB colours", _PALETTE: "a palette", 4: "grey with alpha", 6: "in RGB colours with alpha"}
+_UNKNOWN = 254
+
+
+def stored_values(raw: tf.Tensor) -> tf.Tensor:
+    """PNG bytes to the values in it, uint8 (H, W); a graph function.
+
+    Raises:
+        tf.errors.InvalidArgumentError: for anything but a grey or palette PNG of at most 8 bits.
+    """
+    header = tf.io.decode_raw(tf.strings.substr(raw, 0, _HEADER_END), tf.uint8)
+    depth, color_type = header[_DEPTH], header[_COLOR_TYPE]
+    usable = (depth <= 8) & ((color_type == _GREY) | (color_type == _PALETTE))
+    with tf.control_dependencies([tf.debugging.Assert(usable, [RIGHT])]):
+        grey = tf.cond(color_type == _PALETTE, lambda: _as_grey(raw, header), lambda: raw)
+    levels = tf.io.decode_png(grey, channels=1)[..., 0]
+    # Fewer bits are spread over 0..255 by the decoder.
+    return tf.cond(depth == 8, lambda: levels, lambda: levels // tf.cast(255 // (2 ** tf.cast(depth, tf.int32) - 1), tf.uint8))
+
+
+def decode_mask(raw: tf.Tensor, labels: LabelMap) -> tf.Tensor:
+    """PNG bytes to train ids, uint8 (H, W), 255 where ignored; a graph function. A uint8 tensor is taken as train ids already.
+
+    Raises:
+        tf.errors.InvalidArgumentError: as `stored_values`, and for values that are neither a class's nor ignored.
+    """
+    if raw.dtype != tf.string:
+        return raw
+    table = tf.constant(np.where(labels.known(), labels.to_train(), _UNKNOWN).astype(np.uint8))
+    ids = tf.gather(table, tf.cast(stored_values(raw), tf.int32))
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(ids != _UNKNOWN), ["a mask holds values of no class"])]):
+        return tf.identity(ids)
+
+
+def mask_problem(encoded: bytes, labels: LabelMap) -> str:
+    """What `decode_mask` objects to in a mask's bytes, "" if nothing."""
+    if encoded[:8] != _SIGNATURE or len(encoded) < _HEADER_END:
+        return f"is no PNG; {RIGHT}"
+    depth, color_type = encoded[_DEPTH], encoded[_COLOR_TYPE]
+    if color_type not in (_GREY, _PALETTE):
+        return f"is {_COLOR_TYPES.get(color_type, 'no PNG')}; {RIGHT}"
+    if depth > 8:
+        return f"is a {depth}-bit PNG; {RIGHT}"
+    try:
+        counts = np.bincount(stored_values(tf.constant(encoded)).numpy().ravel(), minlength=256)
+    except tf.errors.OpError as error:
+        return f"does not decode ({error_text(error)})"
+    unknown = np.flatnonzero((counts > 0) & ~labels.known())
+    if not len(unknown):
+        return ""
+    value = unknown[0]
+    others = f" and {len(unknown) - 1} more such values" if len(unknown) > 1 else ""
+    return (
+        f"holds the value {value} at {counts[value]} pixels{others}; "
+        f"values are {ranges(labels.stored_ids)} for the {labels.classes} classes, {ranges(labels.ignored_ids)} ignored"
+    )
+
+
+def error_text(error: tf.errors.OpError) -> str:
+    """The first sentence of TensorFlow's message, without the operation's name."""
+    return re.sub(r"{{.*?}} ", "", error.message).split(" [Op")[0].split(". ")[0]
+
+
+def ranges(values: Iterable[int]) -> str:
+    """Whole numbers for people: 0..10, 255."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ", ".join(str(first) if first == last else f"{first}..{last}" for first, last in runs)
+
+
+def _as_grey(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
+    """A palette PNG with the colour type of a grey one; a checksum that was wrong stays wrong."""
+    checksum = tf.bitwise.bitwise_xor(header[_CHECKSUM:_HEADER_END], tf.constant(list(_checksum_change()), tf.uint8))
+    every_byte = tf.constant([bytes([value]) for value in range(256)])
+    parts = [
+        tf.strings.substr(raw, 0, _COLOR_TYPE),
+        tf.constant(bytes([_GREY])),
+        tf.strings.substr(raw, _COLOR_TYPE + 1, _CHECKSUM - _COLOR_TYPE - 1),
+        tf.strings.reduce_join(tf.gather(every_byte, tf.cast(checksum, tf.int32))),
+        tf.strings.substr(raw, _HEADER_END, np.iinfo(np.int32).max),
+    ]
+    return tf.strings.join(parts)
+
+
+def _checksum_change() -> bytes:
+    """What the header's CRC-32 changes by when the colour type does: CRCs of one length differ by a function of the bytes' difference."""
+    checked = bytearray(_CHECKSUM - 12)  # chunk type and contents
+    before = zlib.crc32(checked)
+    checked[_COLOR_TYPE - 12] = _PALETTE ^ _GREY
+    return (before ^ zlib.crc32(checked)).to_bytes(4, "big")

@@ -1,0 +1,156 @@
+"""The classes of the public segmentation benchmarks: names, colours, and the values that stand for them in mask files.
+
+A network's class `k` is train id `k`; pixels of train id 255 are ignored in training and testing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from keras_widerresnet.errors import InputError
+
+IGNORED = 255
+MAX_CLASSES = 254  # of one byte, 255 is taken, and 254 marks values that should not occur
+
+
+def voc_palette(n: int = 256) -> np.ndarray:
+    """PASCAL VOC's colours, uint8 (n, 3).
+
+    Bits 0, 1 and 2 of the index are the highest bits of red, green and blue, bits 3, 4 and 5 the next ones, bits 6 and 7 the third of red
+    and green (the devkit's colour map).
+    """
+    bits = np.unpackbits(np.arange(n, dtype=np.uint8)[:, None], axis=1, bitorder="little")  # (n, 8), lowest first
+    bits = np.pad(bits, ((0, 0), (0, 1))).reshape(n, 3, 3)  # index, significance, channel
+    return (bits << np.array([7, 6, 5], np.uint8)[:, None]).sum(axis=1).astype(np.uint8)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelMap:
+    """What the train ids of a data set mean.
+
+    Args:
+        name: e.g. `"voc"`.
+        class_names: of train ids 0, 1, …
+        colors: RGB of each train id, for overlays and palettes.
+        stored_ids: the value in mask files of each train id.
+        ignored_ids: the values in mask files that are ignored; the first is written where a prediction has none.
+
+    Raises:
+        InputError: if the lengths differ, or a value is no byte or stands for two things.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    stored_ids: tuple[int, ...]
+    ignored_ids: tuple[int, ...] = (IGNORED,)
+
+    def __post_init__(self):
+        if not 1 <= self.classes == len(self.colors) == len(self.stored_ids) <= MAX_CLASSES:
+            raise InputError(
+                f"A label map has 1 to {MAX_CLASSES} classes, each with a name, a colour and a stored value. "
+                f"Received: {self.classes} names, {len(self.colors)} colours, {len(self.stored_ids)} values"
+            )
+        values = (*self.stored_ids, *self.ignored_ids)
+        if len(set(values)) != len(values) or not self.ignored_ids or min(values) < 0 or max(values) > 255:
+            raise InputError(
+                "Stored values are different whole numbers 0..255, and one at least is ignored. "
+                f"Received: {self.stored_ids} of classes, {self.ignored_ids} ignored"
+            )
+
+    @property
+    def classes(self) -> int:
+        return len(self.class_names)
+
+    def to_train(self) -> np.ndarray:
+        """Uint8 (256,): the train id of each stored value, 255 where it is of no class."""
+        table = np.full(256, IGNORED, np.uint8)
+        table[list(self.stored_ids)] = np.arange(self.classes)
+        return table
+
+    def to_stored(self) -> np.ndarray:
+        """Uint8 (256,): the stored value of each train id, the first ignored value for all others."""
+        table = np.full(256, self.ignored_ids[0], np.uint8)
+        table[: self.classes] = self.stored_ids
+        return table
+
+    def known(self) -> np.ndarray:
+        """Bool (256,): which stored values may occur in mask files."""
+        table = np.zeros(256, bool)
+        table[[*self.stored_ids, *self.ignored_ids]] = True
+        return table
+
+
+def _names(text: str, separator: str | None = None) -> tuple[str, ...]:
+    return tuple(" ".join(name.split()) for name in text.split(separator))
+
+
+def _palette(first: int, count: int) -> tuple[tuple[int, int, int], ...]:
+    return tuple(tuple(color) for color in voc_palette()[first : first + count].tolist())
+
+
+def numbered(name: str, class_names: tuple[str, ...], ignored_ids: tuple[int, ...] = (IGNORED,)) -> LabelMap:
+    """A label map whose stored values are the train ids, with the VOC palette from its second entry on (ours)."""
+    return LabelMap(name, class_names, _palette(1, len(class_names)), tuple(range(len(class_names))), ignored_ids)
+
+
+_VOC = _names("""
+    background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person pottedplant sheep sofa train
+    tvmonitor
+""")
+
+# Name, id and colour by train id (Cityscapes' public scripts); the other ids of 0..33 are ignored, -1 is in no file.
+_CITYSCAPES = (
+    ("road", 7, (128, 64, 128)),
+    ("sidewalk", 8, (244, 35, 232)),
+    ("building", 11, (70, 70, 70)),
+    ("wall", 12, (102, 102, 156)),
+    ("fence", 13, (190, 153, 153)),
+    ("pole", 17, (153, 153, 153)),
+    ("traffic light", 19, (250, 170, 30)),
+    ("traffic sign", 20, (220, 220, 0)),
+    ("vegetation", 21, (107, 142, 35)),
+    ("terrain", 22, (152, 251, 152)),
+    ("sky", 23, (70, 130, 180)),
+    ("person", 24, (220, 20, 60)),
+    ("rider", 25, (255, 0, 0)),
+    ("car", 26, (0, 0, 142)),
+    ("truck", 27, (0, 0, 70)),
+    ("bus", 28, (0, 60, 100)),
+    ("train", 31, (0, 80, 100)),
+    ("motorcycle", 32, (0, 0, 230)),
+    ("bicycle", 33, (119, 11, 32)),
+)
+_CITYSCAPES_IGNORED = (0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30)
+
+_ADE20K = _names(
+    """
+    wall, building, sky, floor, tree, ceiling, road, bed, windowpane, grass, cabinet, sidewalk, person, earth, door, table, mountain,
+    plant, curtain, chair, car, water, painting, sofa, shelf, house, sea, mirror, rug, field, armchair, seat, fence, desk, rock,
+    wardrobe, lamp, bathtub, railing, cushion, base, box, column, signboard, chest of drawers, counter, sand, sink, skyscraper,
+    fireplace, refrigerator, grandstand, path, stairs, runway, case, pool table, pillow, screen door, stairway, river, bridge, bookcase,
+    blind, coffee table, toilet, flower, book, hill, bench, countertop, stove, palm, kitchen island, computer, swivel chair, boat, bar,
+    arcade machine, hovel, bus, towel, light, truck, tower, chandelier, awning, streetlight, booth, television receiver, airplane, dirt
+    track, apparel, pole, land, bannister, escalator, ottoman, bottle, buffet, poster, stage, van, ship, fountain, conveyer belt,
+    canopy, washer, plaything, swimming pool, stool, barrel, basket, waterfall, tent, bag, minibike, cradle, oven, ball, food, step,
+    tank, trade name, microwave, pot, animal, bicycle, lake, dishwasher, screen, blanket, sculpture, hood, sconce, vase, traffic light,
+    tray, ashcan, fan, pier, crt screen, plate, monitor, bulletin board, shower, radiator, glass, clock, flag
+    """,
+    separator=",",
+)
+
+# Background, VOC's twenty in VOC's order, then the other 39 frequent classes in the order of the usual 60-class masks.
+_PASCAL_CONTEXT = _names("""
+    background aeroplane bicycle bird boat bottle bus car cat chair cow table dog horse motorbike person pottedplant sheep sofa train
+    tvmonitor bag bed bench book building cabinet ceiling cloth computer cup door fence floor flower food grass ground keyboard light
+    mountain mouse curtain platform sign plate road rock shelves sidewalk sky snow bedclothes track tree truck wall water window wood
+""")
+
+LABEL_MAPS = {
+    "voc": LabelMap("voc", _VOC, _palette(0, 21), tuple(range(21))),
+    "cityscapes": LabelMap("cityscapes", *zip(*((name, color, id) for name, id, color in _CITYSCAPES), strict=True), _CITYSCAPES_IGNORED),
+    "ade20k": LabelMap("ade20k", _ADE20K, _palette(1, 150), tuple(range(1, 151)), (0,)),
+    "pascal_context": LabelMap("pascal_context", _PASCAL_CONTEXT, _palette(0, 60), tuple(range(60))),
+}
