@@ -34,6 +34,8 @@ _ARGUMENTS = """
         width: factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 by the release's rule.
         downsampling: None for the structure's own, `"pool"`, `"stride"`, or one of the two for each halving before B2..B6.
         activation: `"relu"`, or `"leaky_relu"` of slope 0.01 (InPlace-ABN release).
+        frozen_batch_norm: use the running statistics in training too; scales and shifts are learned all the same (official release,
+            segmentation).
 
     Inputs of the model are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs are float32 probabilities
     (batch, classes) or logits, also under a mixed-precision policy.
@@ -63,6 +65,7 @@ def WiderResNet(
     width: float | Sequence[float] = 1.0,
     downsampling: str | Sequence[str] | None = None,
     activation: str = "relu",
+    frozen_batch_norm: bool = False,
 ) -> keras.Model:
     structure = find_structure(structure)
     if downsampling is not None:
@@ -81,8 +84,9 @@ def WiderResNet(
     image = _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride)
     x = units.conv(image, stage_filters(width)[1][0], 3, "conv1a")
     for item in plan:
-        x = units.residual_unit(x, item, activation) if isinstance(item, Unit) else units.max_pool(x, item, pool_padding)
-    x = units.batch_norm_relu(x, "bn7", "relu7", activation)
+        is_unit = isinstance(item, Unit)
+        x = units.residual_unit(x, item, activation, frozen_batch_norm) if is_unit else units.max_pool(x, item, pool_padding)
+    x = units.batch_norm_relu(x, "bn7", "relu7", activation, frozen_batch_norm)
     if include_top:
         x = _classifier(x, classes, classifier_activation)
     elif pooling is not None:
@@ -157,6 +161,7 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
         width: float | Sequence[float] = 1.0,
         downsampling: str | Sequence[str] | None = None,
         activation: str = "relu",
+        frozen_batch_norm: bool = False,
     ) -> keras.Model:
         return WiderResNet(
             structure,
@@ -174,6 +179,7 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
             width=width,
             downsampling=downsampling,
             activation=activation,
+            frozen_batch_norm=frozen_batch_norm,
         )
 
     build.__name__ = build.__qualname__ = f"WideResNet{key}"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Sequence
 
 import keras
 from keras import layers
 
 from keras_widerresnet import units
+from keras_widerresnet.enlarge import Enlarge
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.networks import WiderResNet
-from keras_widerresnet.structures import Structure, find_structure
+from keras_widerresnet.structures import Structure, find_structure, scaled_filters
 from keras_widerresnet.weights.assign import assign_weights
 
 HEAD_FILTERS = 512
@@ -28,7 +30,10 @@ def WideResNetFCN(
     *,
     pool_padding: str = "ceil",
     dropout: float | tuple[float, float] = RELEASE_DROPOUT,
-    width: float = 1.0,
+    width: float | Sequence[float] = 1.0,
+    downsampling: str | Sequence[str] | None = None,
+    frozen_batch_norm: bool = False,
+    upsample: bool = False,
     name: str | None = None,
 ) -> keras.Model:
     """The release's segmentation network: a dilated backbone and a head of one or two dilated convolutions (official release).
@@ -41,9 +46,12 @@ def WideResNetFCN(
         weights: None; a classification name of `weights.PRETRAINED` (the head keeps its initial values); a segmentation name such as
             `"cityscapes"`; or a file of either kind of network.
         input_shape: (H, W, 3), sizes may be None.
-        pool_padding, dropout, width: as in `WiderResNet`.
+        pool_padding, dropout, width, downsampling: as in `WiderResNet`; a single width scales `conv6a` too.
+        frozen_batch_norm: as in `WiderResNet`; the release fine-tunes with it.
+        upsample: enlarge the logits to the image's size (bicubic, see `enlarge`); H and W must then be multiples of the stride.
 
-    Inputs are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs logits (batch, H / stride, W / stride, classes).
+    Inputs are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs float32 logits (batch, H / stride, W / stride,
+    classes), also under a mixed-precision policy. Logit i stands for pixel i * stride + stride // 2, where training reads its label.
 
     Raises:
         InputError: for options, or weights, that do not fit.
@@ -53,6 +61,9 @@ def WideResNetFCN(
     if not isinstance(classes, int) or classes < 1:
         raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
     structure = find_structure(backbone)
+    stride = output_stride or structure.output_stride
+    if upsample and any(size and size % stride for size in input_shape[:2]):
+        raise InputError(f"With `upsample` the image's sides must be multiples of the output stride, {stride}. Received: {input_shape}")
     features = WiderResNet(
         structure,
         include_top=False,
@@ -61,11 +72,18 @@ def WideResNetFCN(
         pool_padding=pool_padding,
         dropout=dropout,
         width=width,
+        downsampling=downsampling,
+        frozen_batch_norm=frozen_batch_norm,
     )
     x = features.output
     if classifier_convs == 2:
-        x = layers.Activation("relu", name="relu6a")(_head_conv(x, HEAD_FILTERS, "conv6a"))
+        filters = HEAD_FILTERS if isinstance(width, Sequence) else scaled_filters(HEAD_FILTERS, width)
+        x = layers.Activation("relu", name="relu6a")(_head_conv(x, filters, "conv6a"))
     x = _head_conv(x, classes, f"linear{classes}")
+    if keras.config.dtype_policy().compute_dtype != keras.config.dtype_policy().variable_dtype:
+        x = layers.Activation("linear", dtype="float32", name="logits")(x)  # 16 bits are too few for probabilities
+    if upsample:
+        x = Enlarge(stride, name="upsample")(x)
     model = keras.Model(features.inputs, x, name=name or f"{features.name}_fcn")
     if weights is not None:
         from keras_widerresnet.weights import find_weights  # builds networks itself, to convert

@@ -291,6 +291,11 @@ def halved(size: int, convention: str) -> int:
     return max((size - 1) // 2, 0)
 
 
+def scaled_filters(count: int, width: float) -> int:
+    """`count` times one factor, to the nearest multiple of 8, at least 8."""
+    return max(8, int(count * width / 8 + 0.5) * 8)
+
+
 def stage_filters(width: float | Sequence[float] = 1.0) -> dict[int, tuple[int, ...]]:
     """Filters of the convolutions of one unit, by stage.
 
@@ -304,9 +309,7 @@ def stage_filters(width: float | Sequence[float] = 1.0) -> dict[int, tuple[int, 
     if len(factors) not in (1, 5) or not all(isinstance(f, (int, float)) and 0 < f < float("inf") for f in factors):
         raise InputError(f"`width` must be one positive number, or five for B1..B5. Received: {width!r}")
     if len(factors) == 1:
-        return {
-            stage: tuple(max(8, int(count * factors[0] / 8 + 0.5) * 8) for count in filters) for stage, filters in STAGE_FILTERS.items()
-        }
+        return {stage: tuple(scaled_filters(count, factors[0]) for count in filters) for stage, filters in STAGE_FILTERS.items()}
 
     def scaled(count: int, stage: int) -> int:
         return max(1, min(RELEASE_MAX_FILTERS, int(count * factors[stage - 1])))

@@ -116,11 +116,14 @@ def _maximum(tensors):
 def conv(x, filters: int, kernel: int, name: str, *, stride: int = 1, dilation: int = 1):
     """Convolution without bias that pads by `dilation * (kernel // 2)` on every side, also when strided (official release)."""
     padding = "same"
-    if stride > 1:
+    if stride > 1 and kernel == 1:
+        # oneDNN writes past its buffers in the gradient of a strided 1x1 convolution of fewer than 16 channels (oneDNN issue 6035).
+        x = layers.AveragePooling2D(1, strides=stride, data_format=DATA_FORMAT, name=f"{name}_stride")(x)
+        stride = 1
+    elif stride > 1:
         padding = "valid"
-        if kernel > 1:
-            # Keras' "same" would pad even sizes at the bottom and right only.
-            x = layers.ZeroPadding2D(kernel // 2, data_format=DATA_FORMAT, name=f"{name}_pad")(x)
+        # Keras' "same" would pad even sizes at the bottom and right only.
+        x = layers.ZeroPadding2D(kernel // 2, data_format=DATA_FORMAT, name=f"{name}_pad")(x)
     return layers.Conv2D(
         filters,
         kernel,
@@ -134,21 +137,34 @@ def conv(x, filters: int, kernel: int, name: str, *, stride: int = 1, dilation: 
     )(x)
 
 
-def batch_norm_relu(x, name: str, relu_name: str, activation: str = "relu"):
+@keras.saving.register_keras_serializable("keras_widerresnet")
+class FrozenBatchNormalization(layers.BatchNormalization):
+    """Batch norm that uses its running statistics in training too, and learns scale and shift (official release, segmentation).
+
+    A Keras layer that is not trainable would keep scale and shift as well.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training=False, mask=mask)
+
+
+def batch_norm_relu(x, name: str, relu_name: str, activation: str = "relu", frozen: bool = False):
     """Batch norm (scale and shift learned) and one of `ACTIVATIONS`, the pre-activation of every convolution but conv1a."""
-    x = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
+    batch_norm = FrozenBatchNormalization if frozen else layers.BatchNormalization
+    x = batch_norm(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
     if activation == "leaky_relu":
         return layers.LeakyReLU(LEAKY_SLOPE, name=relu_name)(x)
     return layers.Activation("relu", name=relu_name)(x)
 
 
-def residual_unit(x, unit: Unit, activation: str = "relu"):
+def residual_unit(x, unit: Unit, activation: str = "relu", frozen_batch_norm: bool = False):
     """One pre-activation unit, basic (3x3, 3x3) or bottleneck (1x1, 3x3, 1x1).
 
     Args:
         x: tensor (batch, H, W, `unit.in_channels`).
         unit: what to build; layer names are the official parameter names of unit `unit.name`.
         activation: one of `ACTIVATIONS`.
+        frozen_batch_norm: use `FrozenBatchNormalization`.
 
     Returns:
         Tensor (batch, H', W', `unit.filters[-1]`), with H' = ceil(H / stride): shortcut + branch 2, no activation after it.
@@ -157,7 +173,7 @@ def residual_unit(x, unit: Unit, activation: str = "relu"):
     for index, (filters, kernel, dilation) in enumerate(zip(unit.filters, unit.kernels, unit.dilations, strict=True)):
         suffix = f"{unit.name}_branch2" + ("a" if index == 0 else f"b{index}")
         stride = unit.stride if index == 0 else 1
-        branch = batch_norm_relu(branch, f"bn{suffix}", f"res{suffix}_relu", activation)
+        branch = batch_norm_relu(branch, f"bn{suffix}", f"res{suffix}_relu", activation, frozen_batch_norm)
         if index == 0 and unit.projection:
             # The projection reads the pre-activated input, not x itself.
             shortcut = conv(branch, unit.filters[-1], 1, f"res{unit.name}_branch1", stride=stride)

@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from keras_widerresnet import units
@@ -147,3 +148,35 @@ def test_he_normal_is_not_truncated():
     assert abs(values.std() / deviation - 1) < 0.01
     beyond = (np.abs(values) > 3 * deviation).mean()
     assert abs(beyond - 0.0027) < 0.0005  # the normal distribution's
+
+
+def test_gradient_of_a_strided_projection_of_few_channels():
+    """oneDNN corrupts the heap in TensorFlow's own strided 1x1 convolution of 8 channels (oneDNN issue 6035)."""
+    image = keras.Input((None, None, 8))
+    model = keras.Model(image, units.conv(image, 16, 1, "res2a_branch1", stride=2))
+    x = RNG.normal(size=(16, 64, 63, 8)).astype(np.float32)
+    weights = RNG.normal(size=(16, 32, 32, 16)).astype(np.float32)
+    kernel = model.trainable_variables[0]
+    with tf.GradientTape() as tape:
+        outputs = model(x)
+        loss = tf.reduce_sum(outputs * weights)
+    gradient = tape.gradient(loss, kernel.value)
+    np.testing.assert_allclose(outputs, np.einsum("bhwc,cd->bhwd", x[:, ::2, ::2], kernel.numpy()[0, 0]), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(gradient[0, 0], np.einsum("bhwc,bhwd->cd", x[:, ::2, ::2], weights), rtol=1e-3, atol=1e-2)
+
+
+def test_frozen_batch_norm_learns_scale_and_shift_and_keeps_its_statistics():
+    """Release's segmentation recipe: in training as in testing, (x - mean) / sqrt(variance + epsilon) · scale + shift."""
+    image = keras.Input((4, 4, 3))
+    model = keras.Model(image, units.batch_norm_relu(image, "bn7", "relu7", frozen=True))
+    layer = model.get_layer("bn7")
+    gamma, beta, mean, variance = RNG.uniform(0.5, 1.5, (4, 3)).astype(np.float32)
+    layer.set_weights([gamma, beta, mean, variance])
+    x = RNG.normal(size=(2, 4, 4, 3)).astype(np.float32)
+    expected = np.maximum((x - mean) / np.sqrt(variance + units.BATCH_NORM_EPSILON) * gamma + beta, 0)
+    for training in (True, False):
+        np.testing.assert_allclose(model(x, training=training), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(layer.get_weights()[2:], [mean, variance])
+    assert [variable.name for variable in layer.trainable_variables] == ["gamma", "beta"]
+    copy = keras.Model.from_config(model.get_config())
+    assert isinstance(copy.get_layer("bn7"), units.FrozenBatchNormalization)
