@@ -43,6 +43,20 @@ def run(main: Callable[..., None], arguments: str = "") -> None:
     app.run(guarded, flags_parser=parse)
 
 
+def whole_numbers(name: str) -> list[int]:
+    """The numbers of a list flag of pixels.
+
+    Raises:
+        InputError: if one is no whole number.
+    """
+    from keras_widerresnet.errors import InputError
+
+    given = flags.FLAGS[name].value
+    if not all(number.isdecimal() for number in given):
+        raise InputError(f"--{name} are whole numbers of pixels joined by commas. Received: {','.join(given)}")
+    return [int(number) for number in given]
+
+
 def _fail(error: object, exit_code: int = BAD_INPUT) -> None:
     print(f"{os.path.basename(sys.argv[0])}: {error}", file=sys.stderr)
     sys.exit(exit_code)

@@ -23,15 +23,11 @@ flags.DEFINE_bool("overwrite", False, "Replace an existing evaluation.")
 def main():
     from tabulate import tabulate
 
-    from keras_widerresnet.errors import InputError
     from keras_widerresnet.evaluation.evaluate import RESULT_HEADERS, evaluate
 
     names = ("weights", "model", "data", "crop_size", "crops", "flip", "interpolation", "pool_padding", "width", "batch_size", "overwrite")
     options = {name: flags.FLAGS[name].value for name in names}
-    if not all(scale.isdecimal() for scale in flags.FLAGS.scales):
-        raise InputError(f"--scales are whole numbers of pixels joined by commas. Received: {','.join(flags.FLAGS.scales)}")
-    scales = [int(scale) for scale in flags.FLAGS.scales]
-    found = evaluate(output_dir=pathlib.Path(flags.FLAGS.output_dir), scales=scales, **options)
+    found = evaluate(output_dir=pathlib.Path(flags.FLAGS.output_dir), scales=command_line.whole_numbers("scales"), **options)
     print(tabulate(found.rows(), RESULT_HEADERS, disable_numparse=True))
     print(f"Report: {found.report}")
 

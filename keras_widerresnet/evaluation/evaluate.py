@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import csv
 import dataclasses
 import json
 import pathlib
-import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 from scipy.special import softmax
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
-from tabulate import tabulate
 
 from keras_widerresnet.data import ImageData, load_data
 from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.pipeline import normalise
+from keras_widerresnet.data.segmentation import SegmentationData
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.evaluation.crops import Protocol
+from keras_widerresnet.evaluation.evaluation_directory import check_output, created, markdown_table, settings_table, write_csv
 from keras_widerresnet.evaluation.load import Network, load_network
-from keras_widerresnet.files import replacing
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.weights.registry import IMAGENET
 
@@ -36,6 +33,7 @@ PER_CLASS_FILE, PREDICTIONS_FILE = "per_class.csv", "predictions.csv"
 FILES = {RESULTS_FILE, REPORT_FILE, PER_CLASS_FILE, PREDICTIONS_FILE}
 PER_CLASS_HEADERS = ("class", "images", "top-1 recall", "top-5 recall", "most frequent wrong class")
 SHOWN = 5
+UNREADABLE = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError)
 RESULT_HEADERS = ("", "views of an image", "top-1 error %", "top-5 error %", "source")
 
 
@@ -145,7 +143,7 @@ def evaluate(
         InputError: if an option, the network, the data or the folder is not as it must be; no folder is written then.
     """
     output_dir = pathlib.Path(output_dir)
-    _check_output(output_dir, overwrite)
+    check_output(output_dir, overwrite, FILES)
     if batch_size < 1:
         raise InputError(f"`batch_size` must be 1 or more. Received: {batch_size}")
     protocol = Protocol(tuple(scales), crop_size, crops, flip, interpolation)
@@ -156,7 +154,7 @@ def evaluate(
     images = load_data(data, convert_rgb=True, verify=False)
     if network.classes != images.classes:
         raise InputError(f"{weights!r} has {network.classes} outputs and {data!r} has {images.classes} classes: they must be the same")
-    with _created(output_dir) as folder:
+    with created(output_dir) as folder:
         probabilities, labels, are_logits = mean_probabilities(network, images, protocol, batch_size)
         places = true_class_places(labels, probabilities)
         settings = _settings(network, images, protocol) | {"weights": weights, "batch_size": batch_size, "outputs_are_logits": are_logits}
@@ -169,8 +167,6 @@ def evaluate(
             report=output_dir / REPORT_FILE,
         )
         _write_files(folder, found, images, labels, probabilities, places)
-        if output_dir.exists():
-            shutil.rmtree(output_dir)
     return found
 
 
@@ -231,16 +227,6 @@ def published_results(network: Network) -> tuple[PublishedResult, ...]:
     return rows
 
 
-def _check_output(output_dir: pathlib.Path, overwrite: bool) -> None:
-    if not output_dir.exists() or (output_dir.is_dir() and not any(output_dir.iterdir())):
-        return
-    # Whatever else lies in it would be lost.
-    if not output_dir.is_dir() or not {entry.name for entry in output_dir.iterdir()} == FILES:
-        raise InputError(f"{str(output_dir)!r} exists and is not an evaluation ({', '.join(sorted(FILES))}): choose another --output_dir")
-    if not overwrite:
-        raise InputError(f"{str(output_dir)!r} exists; --overwrite replaces it")
-
-
 def _own_scale(network: Network, weights: str) -> int:
     if network.size or network.structure:
         return network.size or network.structure.crop_size
@@ -270,15 +256,11 @@ def _settings(network: Network, images: ImageData, protocol: Protocol) -> dict[s
     }
 
 
-@contextlib.contextmanager
-def _created(output_dir: pathlib.Path) -> Iterator[pathlib.Path]:
-    """`replacing` over a folder that is made at once: one that cannot be written is found before the hours of evaluation."""
-    with replacing(output_dir) as folder:
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(f"{str(output_dir)!r} cannot be written: {error.strerror}") from None
-        yield folder
+def cannot_be_read(data: ImageData | SegmentationData, error: tf.errors.OpError) -> InputError:
+    """What to raise where reading a data set's images failed: it names the files."""
+    unreadable = [f"{file} {problem}" for file, problem in data.find_unreadable().items()]
+    reason = "; ".join(unreadable[:SHOWN]) or error.message.splitlines()[0]
+    return InputError(f"Images of {data.name!r} cannot be read: {reason}")
 
 
 def _batches(data: ImageData, protocol: Protocol, scale: int, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -290,10 +272,8 @@ def _batches(data: ImageData, protocol: Protocol, scale: int, images: int) -> It
     examples = data.test.ordered().map(seen, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     try:
         yield from examples.batch(images).prefetch(1).as_numpy_iterator()
-    except (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError) as error:
-        unreadable = [f"{file} {problem}" for file, problem in data.find_unreadable().items()]
-        reason = "; ".join(unreadable[:SHOWN]) or error.message.splitlines()[0]
-        raise InputError(f"Images of {data.name!r} cannot be read: {reason}") from None
+    except UNREADABLE as error:
+        raise cannot_be_read(data, error) from None
 
 
 def _are_probabilities(outputs: np.ndarray) -> bool:
@@ -304,12 +284,12 @@ def _write_files(
     folder: pathlib.Path, found: Evaluation, data: ImageData, labels: np.ndarray, probabilities: np.ndarray, places: np.ndarray
 ) -> None:
     predicted = probabilities.argmax(axis=1)
-    _write_csv(folder / PER_CLASS_FILE, PER_CLASS_HEADERS, _per_class(data.class_names, labels, predicted, places))
+    write_csv(folder / PER_CLASS_FILE, PER_CLASS_HEADERS, _per_class(data.class_names, labels, predicted, places))
     predictions = (
         (data.test.name_of(i), data.class_names[labels[i]], data.class_names[k], f"{probabilities[i, k]:.6f}")
         for i, k in enumerate(predicted)
     )
-    _write_csv(folder / PREDICTIONS_FILE, ("image", "class", "predicted", "probability of predicted"), predictions)
+    write_csv(folder / PREDICTIONS_FILE, ("image", "class", "predicted", "probability of predicted"), predictions)
     numbers = {"images": found.images}
     for name, rate in (("top1", found.top1), ("top5", found.top5)):
         for field in dataclasses.fields(ErrorRate):
@@ -328,15 +308,7 @@ def _per_class(class_names: Sequence[str], labels: np.ndarray, predicted: np.nda
         yield name, len(own), top1, top5 if len(class_names) > TOP_K else "", rival
 
 
-def _write_csv(path: pathlib.Path, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(headers)
-        writer.writerows(rows)
-
-
 def _report(found: Evaluation, data_name: str) -> str:
-    settings = [(key.replace("_", " "), _in_words(value)) for key, value in found.settings.items()]
     note = "The network gives logits: their softmax was taken as probabilities." if found.settings["outputs_are_logits"] else ""
     if found.published:
         published = (
@@ -348,26 +320,14 @@ def _report(found: Evaluation, data_name: str) -> str:
         )
     return f"""# {found.settings["weights"]} on {data_name}
 
-{_table(found.rows(), RESULT_HEADERS)}
+{markdown_table(found.rows(), RESULT_HEADERS)}
 
 In brackets: {CONFIDENCE:.0%} Wilson interval, for the choice of the test images alone. {note}
 
 {published}
 
-{_table(settings, ("setting", ""))}
+{settings_table(found.settings)}
 
 Numbers and settings in [{RESULTS_FILE}]({RESULTS_FILE}); every class in [{PER_CLASS_FILE}]({PER_CLASS_FILE}), every image in
 [{PREDICTIONS_FILE}]({PREDICTIONS_FILE}).
 """
-
-
-def _in_words(value: object) -> str:
-    if value is None:
-        return "not known"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
-
-
-def _table(rows, headers) -> str:
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)

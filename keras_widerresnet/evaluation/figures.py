@@ -22,20 +22,27 @@ def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
         figure.savefig(temporary, dpi=DPI, bbox_inches="tight")
 
 
-def learning_curves(rows: Sequence[dict[str, float]], path: pathlib.Path) -> None:
-    """Loss, accuracy and learning rate against the epoch, training and test; `rows` are those of `metrics.csv`."""
+def learning_curves(rows: Sequence[dict[str, float]], path: pathlib.Path, score: str = "accuracy", label: str = "accuracy") -> None:
+    """Loss, score and learning rate against the epoch, training and test.
+
+    Args:
+        rows: those of `metrics.csv`.
+        path: PNG file to write.
+        score: the column of the score.
+        label: what to call it.
+    """
     figure = matplotlib.figure.Figure(figsize=(11, 3.6), layout="constrained")
-    loss, accuracy, rate = figure.subplots(1, 3)
+    loss, scores, rate = figure.subplots(1, 3)
     epochs = [row["epoch"] + 1 for row in rows]
-    for axes, key, label in ((loss, "loss", "loss (cross-entropy)"), (accuracy, "accuracy", "accuracy")):
+    for axes, key, name in ((loss, "loss", "loss (cross-entropy)"), (scores, score, label)):
         axes.plot(epochs, [row[key] for row in rows], label="training (running mean)")
         axes.plot(epochs, [row[f"val_{key}"] for row in rows], label="test")
-        axes.set(xlabel="epoch", ylabel=label)
+        axes.set(xlabel="epoch", ylabel=name)
         axes.legend()
     loss.set_yscale("log")
     rate.plot(epochs, [row["learning_rate"] for row in rows], color="tab:green")
     rate.set(xlabel="epoch", ylabel="learning rate at the epoch's end")
-    for axes in (loss, accuracy, rate):
+    for axes in (loss, scores, rate):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     _save(figure, path)

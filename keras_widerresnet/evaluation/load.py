@@ -90,12 +90,7 @@ def classifier(weights: str, model: str = "", *, pool_padding: str = "ceil", wid
         InputError: if the weights cannot be found or are not of a classification network.
     """
     if weights.endswith(".keras"):
-        if not pathlib.Path(weights).is_file():
-            raise InputError(f"No model file at {weights!r}")
-        try:
-            return keras.models.load_model(weights, compile=False)
-        except Exception as error:  # Keras raises many kinds
-            raise InputError(f"{weights!r} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
+        return load_keras_file(weights)
     record = find_record(weights, find_structure(model or DEFAULT_MODEL))
     if record:
         options = {"classes": record.classes, "activation": record.activation, "pool_padding": record.pool_padding or pool_padding}
@@ -110,6 +105,20 @@ def classifier(weights: str, model: str = "", *, pool_padding: str = "ceil", wid
     network = WiderResNet(structure, width=width, classes=classes[0], pool_padding=pool_padding, input_shape=ANY_SIZE)
     assign_weights(network, arrays, repr(weights))
     return network
+
+
+def load_keras_file(path: str) -> keras.Model:
+    """The model of a `.keras` file, not compiled.
+
+    Raises:
+        InputError: if there is none, or Keras cannot load it.
+    """
+    if not pathlib.Path(path).is_file():
+        raise InputError(f"No model file at {path!r}")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds
+        raise InputError(f"{path!r} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
 
 
 def _saved_model(path: str) -> Network:
