@@ -5,14 +5,16 @@ import pytest
 from keras_widerresnet.training.optimizer import LinearDecay, TorchSGD, make_schedule
 
 
-def test_fifty_steps_against_numpy():
-    """g ← g + wd·w; m ← 0.9·m + g; w ← w − lr·(g + 0.9·m), with a falling rate and the release's decay rule."""
+@pytest.mark.parametrize(("nesterov", "shift_rate"), [(True, 1), (False, 2)])
+def test_fifty_steps_against_numpy(nesterov, shift_rate):
+    """g ← g + wd·w; m ← 0.9·m + g; w ← w − lr·(g + 0.9·m), or w − lr·m, with a falling rate, the release's decay rule, and, as in its
+    segmentation recipe, twice the rate for shifts."""
     rng = np.random.default_rng(0)
     names = ("kernel", "gamma", "beta", "bias")
     values = {name: rng.normal(size=(5,)) for name in names}
     variables = [keras.Variable(value, name=name, dtype="float64") for name, value in values.items()]
     rates = LinearDecay(0.1, 50)
-    optimizer = TorchSGD(rates, momentum=0.9, weight_decay=0.01)
+    optimizer = TorchSGD(rates, momentum=0.9, weight_decay=0.01, nesterov=nesterov, shift_rate=shift_rate)
     momenta = {name: np.zeros(5) for name in names}
     for step in range(50):
         gradients = {name: rng.normal(size=(5,)) for name in names}
@@ -21,7 +23,8 @@ def test_fifty_steps_against_numpy():
         for name in names:
             g = gradients[name] + (0.01 * values[name] if name in ("kernel", "gamma") else 0)
             momenta[name] = 0.9 * momenta[name] + g
-            values[name] = values[name] - rate * (g + 0.9 * momenta[name])
+            factor = rate if name in ("kernel", "gamma") else shift_rate * rate
+            values[name] = values[name] - factor * (g + 0.9 * momenta[name] if nesterov else momenta[name])
         for name, variable in zip(names, variables, strict=True):
             np.testing.assert_allclose(variable.numpy(), values[name], rtol=1e-6, atol=1e-6)
 
@@ -48,10 +51,10 @@ def test_schedule_at_every_step():
 
 
 def test_settings_survive_serialisation():
-    optimizer = TorchSGD(LinearDecay(0.2, 10), momentum=0.8, weight_decay=1e-3)
+    optimizer = TorchSGD(LinearDecay(0.2, 10), momentum=0.8, weight_decay=1e-3, nesterov=False, shift_rate=2.0)
     copy = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert isinstance(copy, TorchSGD) and copy.get_config() == optimizer.get_config()
-    assert copy.coupled_weight_decay == 1e-3 and copy.momentum == 0.8
+    assert copy.coupled_weight_decay == 1e-3 and copy.momentum == 0.8 and not copy.nesterov and copy.shift_rate == 2
 
 
 @pytest.mark.parametrize("warmup", [0, 20])
@@ -65,6 +68,11 @@ def test_schedules_equal_their_formulas_at_every_step(warmup):
         done = max(0, step - warmup) / (steps - warmup)
         expected = rate * rise if step < warmup else rate * (1 + np.cos(np.pi * done)) / 2
         assert float(cosine(step)) == pytest.approx(expected, rel=1e-4, abs=1e-7)
+
+
+def test_constant_schedule():
+    schedule = make_schedule("constant", 0.0016, 50)
+    assert [float(schedule(step)) for step in (0, 1, 25, 50)] == pytest.approx([0.0016] * 4, rel=1e-6)
 
 
 def test_averaged_weights_against_numpy():

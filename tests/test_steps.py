@@ -1,5 +1,7 @@
 """One training step in all its forms: they must agree with the plain one, or with what they stand for."""
 
+import itertools
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import keras_widerresnet as kw
 from keras_widerresnet.training.remat import rematerialized, segments
 from keras_widerresnet.training.steps import Steps
 from keras_widerresnet.training.strategy import make_strategy
+from keras_widerresnet.units import MaxPool
 
 CLASSES = 10
 
@@ -118,6 +121,27 @@ def test_segments_are_the_network_cut_at_its_units():
         x = part(x, training=False)
     np.testing.assert_allclose(x, model(images, training=False), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(rematerialized(network())(images), network()(images, training=True), rtol=1e-5, atol=1e-6)
+    for unit, after in itertools.pairwise(parts):
+        assert any(after.layers[1] is layer for layer in model.layers) and not isinstance(after.layers[1], MaxPool)
+        assert unit.output.shape == after.input.shape
+
+
+@pytest.mark.parametrize(("images", "kept"), [(1, 6), (64, 0)])
+def test_units_with_more_weights_than_values_are_not_computed_anew(images, kept):
+    """Each unit that is computed anew adds its convolutions once more to the graph of the backward pass."""
+    model = network()
+    forward = rematerialized(model)
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(forward(x))
+        return tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+
+    graph = step.get_concrete_function(tf.TensorSpec([images, 16, 16, 3])).graph
+    computed = sum(operation.type == "Conv2D" for operation in graph.get_operations())
+    convs = [sum(isinstance(layer, keras.layers.Conv2D) for layer in unit.layers) for unit in segments(model)[:-1]]
+    assert computed == 2 * sum(convs) - sum(convs[len(convs) - kept :])
 
 
 def test_averaged_weights_are_in_the_network_inside_only():

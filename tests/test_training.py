@@ -137,7 +137,7 @@ def test_starts_from_trained_weights(whole_run, tmp_path):
     assert "starts anew" not in other.stderr  # ten classes there too
     write_folder(tmp_path / "set", ("one", "two", "three"), count=10)
     three = trained(tmp_path / "three", *QUICK, *start, f"--data=folder:{tmp_path / 'set'}", "--batch_size=24")
-    assert "has no classifier of 3 classes: that layer starts anew" in three.stderr
+    assert "has no linear3 of this shape: that layer starts anew" in three.stderr
 
 
 def test_learning_rate_grows_with_the_batch_by_the_linear_rule(tmp_path):

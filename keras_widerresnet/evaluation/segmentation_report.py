@@ -18,17 +18,17 @@ from keras_widerresnet.files import replacing
 SHOWN = 9
 
 
-def write_report(run_dir: pathlib.Path, config, data: SegmentationData) -> pathlib.Path:
+def write_report(run_dir: pathlib.Path, config, data: SegmentationData, protocol: SegmentationProtocol) -> pathlib.Path:
     """Tests `final.keras` on whole images as the release does, writes scores and pictures and, last of all, `report.md`.
 
     Args:
         run_dir: a run directory with its `metrics.csv` and `final.keras`.
         config: the run's `SegmentationConfig`.
+        protocol: how it is tested.
 
     Returns:
         The path of `report.md`.
     """
-    protocol = SegmentationProtocol((config.origin_size,), config.test_steps, config.test_flip)
     # The saved network: what others will load is what is reported.
     network = load_segmenter(str(run_dir / "final.keras"))
     scored = score_test_split(network.predict, data, protocol, network.stride, run_dir, masks=False, shown=SHOWN)

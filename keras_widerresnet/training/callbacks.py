@@ -15,8 +15,6 @@ from keras_widerresnet.training.steps import Steps
 
 logger = logging.getLogger(__name__)
 
-MONITORED = "val_accuracy"
-
 
 class Throughput(keras.callbacks.Callback):
     """Adds `images_per_second` (training alone) and `learning_rate` to the logs of each epoch."""
@@ -42,10 +40,11 @@ class Throughput(keras.callbacks.Callback):
 class Progress(keras.callbacks.Callback):
     """A bar over the whole run, with images/s and the remaining time, and a line for each epoch."""
 
-    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, steps_done: int):
+    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, steps_done: int, score: str):
         super().__init__()
         self.epochs = epochs
         self.batch_size = batch_size
+        self.score = score
         self.bar = progress_bar(total=epochs * steps_per_epoch * batch_size, initial=steps_done * batch_size)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -56,9 +55,10 @@ class Progress(keras.callbacks.Callback):
             self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
 
     def on_epoch_end(self, epoch, logs=None):
+        name = self.score.replace("_", " ")
         self.bar.write(
-            f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  accuracy {logs['accuracy']:.4f}  test loss {logs['val_loss']:.4f}  "
-            f"test accuracy {logs['val_accuracy']:.4f}  {logs['images_per_second']:.0f} images/s"
+            f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  {name} {logs[self.score]:.4f}  test loss {logs['val_loss']:.4f}  "
+            f"test {name} {logs[f'val_{self.score}']:.4f}  {logs['images_per_second']:.1f} images/s"
         )
 
     def close(self) -> None:
@@ -101,16 +101,17 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class BestModel(keras.callbacks.Callback):
-    """Saves the model, with its averaged weights if it has any, whenever the test accuracy is the best so far."""
+    """Saves the model, with its averaged weights if it has any, whenever its score on the test images is the best so far."""
 
-    def __init__(self, path: pathlib.Path, steps: Steps, best: float = -1.0):
+    def __init__(self, path: pathlib.Path, steps: Steps, score: str, best: float = -1.0):
         super().__init__()
         self.path = path
         self.steps = steps
+        self.score = f"val_{score}"
         self.best = best
 
     def on_epoch_end(self, epoch, logs=None):
-        if logs[MONITORED] > self.best:
-            self.best = logs[MONITORED]
+        if logs[self.score] > self.best:
+            self.best = logs[self.score]
             with self.steps.averaged_weights(), replacing(self.path) as temporary:
                 self.model.save(temporary)

@@ -5,44 +5,57 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-UNDECAYED = ("beta", "bias")
+SHIFTS = ("beta", "bias")
 
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class TorchSGD(keras.optimizers.SGD):
-    """SGD with Nesterov momentum and weight decay in Torch's form (spec: official release, ImageNet recipe).
+    """SGD with momentum and weight decay in Torch's form (spec: official release, ImageNet recipe).
 
-    g ← g + decay · w; m ← momentum · m + g; w ← w − lr · (g + momentum · m). Keras' SGD keeps the learning rate inside m, which
-    differs as soon as the rate changes, and subtracts the decay outside the momentum.
+    g ← g + decay · w; m ← momentum · m + g; w ← w − lr · (g + momentum · m), or w ← w − lr · m without Nesterov. Keras' SGD keeps the
+    learning rate inside m, which differs as soon as the rate changes, and subtracts the decay outside the momentum.
 
     Args:
         learning_rate: number or schedule.
         momentum: 0.9 in the release.
+        nesterov: as in the release's ImageNet recipe; its segmentation recipe has plain momentum.
         weight_decay: decay of kernels and batch-norm scales; biases and batch-norm shifts have none (MXNet's rule).
+        shift_rate: factor of the learning rate for biases and batch-norm shifts: 2 in the release's segmentation recipe.
     """
 
-    def __init__(self, learning_rate=0.1, momentum: float = 0.9, weight_decay: float = 0.0, name: str = "torch_sgd", **kwargs):
-        kwargs.pop("nesterov", None)
+    def __init__(
+        self,
+        learning_rate=0.1,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        nesterov: bool = True,
+        shift_rate: float = 1.0,
+        name: str = "torch_sgd",
+        **kwargs,
+    ):
         # Keras' own weight decay is the decoupled kind: it stays off.
-        super().__init__(learning_rate, momentum=momentum, nesterov=True, weight_decay=None, name=name, **kwargs)
+        super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=None, name=name, **kwargs)
         self.coupled_weight_decay = weight_decay
+        self.shift_rate = shift_rate
 
     def build(self, variables):
         super().build(variables)
-        self.decays = [self.coupled_weight_decay if variable.name not in UNDECAYED else 0.0 for variable in variables]
+        shifts = [variable.name in SHIFTS for variable in variables]
+        self.decays = [0.0 if is_shift else self.coupled_weight_decay for is_shift in shifts]
+        self.rates = [self.shift_rate if is_shift else 1.0 for is_shift in shifts]
 
     def update_step(self, gradient, variable, learning_rate):
         index = self._get_variable_index(variable)
-        learning_rate = ops.cast(learning_rate, variable.dtype)
+        learning_rate = ops.cast(learning_rate, variable.dtype) * self.rates[index]
         gradient = ops.cast(gradient, variable.dtype)
         if keras.backend.backend() == "tensorflow":
-            _fused_update(variable, self.momentums[index].value, learning_rate, gradient, self.momentum, self.decays[index])
+            _fused_update(variable, self.momentums[index].value, learning_rate, gradient, self.momentum, self.decays[index], self.nesterov)
             return
         if self.decays[index]:
             gradient = ops.add(gradient, ops.multiply(self.decays[index], variable))
         momentum = self.momentums[index]
         self.assign(momentum, ops.add(ops.multiply(self.momentum, momentum), gradient))
-        step = ops.add(gradient, ops.multiply(self.momentum, momentum))
+        step = ops.add(gradient, ops.multiply(self.momentum, momentum)) if self.nesterov else momentum
         self.assign_sub(variable, ops.multiply(learning_rate, step))
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
@@ -54,10 +67,10 @@ class TorchSGD(keras.optimizers.SGD):
         return super()._all_reduce_sum_gradients(grads_and_vars)
 
     def get_config(self):
-        return {**super().get_config(), "weight_decay": self.coupled_weight_decay}
+        return {**super().get_config(), "weight_decay": self.coupled_weight_decay, "shift_rate": self.shift_rate}
 
 
-def _fused_update(variable, momentum, learning_rate, gradient, factor: float, decay: float) -> None:
+def _fused_update(variable, momentum, learning_rate, gradient, factor: float, decay: float, nesterov: bool) -> None:
     """TensorFlow's own operation of the same formula; the single steps hold temporary values of all variables at once."""
     import tensorflow as tf
 
@@ -71,7 +84,7 @@ def _fused_update(variable, momentum, learning_rate, gradient, factor: float, de
         lr=learning_rate,
         grad=gradient,
         momentum=tf.cast(factor, variable.dtype),
-        use_nesterov=True,
+        use_nesterov=nesterov,
     )
 
 
@@ -104,7 +117,17 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_schedule(name: str, rate: float, steps: int, warmup_steps: int = 0) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The schedule of a name: `"linear"` (`LinearDecay`, official release) or `"cosine"` (Keras' `CosineDecay` to 0, after the warm-up)."""
+    """The schedule of a name.
+
+    Args:
+        name: `"linear"` (`LinearDecay`, official release), `"cosine"` (Keras' `CosineDecay` to 0) or `"constant"` (the first part of the
+            release's segmentation recipe; it has no warm-up).
+        rate: of the first step, or of the first after the warm-up.
+        steps: of the whole run.
+        warmup_steps: steps over which the rate first rises from 0.
+    """
+    if name == "constant":
+        return keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=rate)
     if name == "linear":
         return LinearDecay(rate, steps, warmup_steps=warmup_steps)
     if not warmup_steps:

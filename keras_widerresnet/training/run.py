@@ -1,4 +1,4 @@
-"""One training run, from a `TrainingConfig` to a run directory."""
+"""One training run, from its configuration to a run directory."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import threading
 import zlib
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data import ImageData, load_data, pipeline
+from keras_widerresnet.data import ImageData
+from keras_widerresnet.data.segmentation import SegmentationData
 from keras_widerresnet.data.split import Share
 from keras_widerresnet.errors import InputError, RunStopped
-from keras_widerresnet.evaluation.report import write_report
 from keras_widerresnet.files import replacing
 from keras_widerresnet.structures import find_structure
 from keras_widerresnet.training import callbacks, faults
-from keras_widerresnet.training.config import TrainingConfig
-from keras_widerresnet.training.network import make_network
+from keras_widerresnet.training.config import RunConfig
+from keras_widerresnet.training.remat import give_back_freed_memory
 from keras_widerresnet.training.run_directory import METRICS_FILE, REPORT_FILE, forget_later_epochs, is_finished, prepare
 from keras_widerresnet.training.steps import Steps, check_divisible
 from keras_widerresnet.training.strategy import is_chief, make_strategy
+from keras_widerresnet.training.task import Task, make_task
 
 logger = logging.getLogger(__name__)
 
@@ -31,11 +31,11 @@ CHECK_STEPS = 50  # between two looks at the loss, which wait for the device
 SHOWN_FILES = 5
 
 
-def train(config: TrainingConfig) -> pathlib.Path:
-    """Trains a network and writes the run directory.
+def train(config: RunConfig) -> pathlib.Path:
+    """Trains a network for classification (`TrainingConfig`) or segmentation (`SegmentationConfig`) and writes the run directory.
 
     The directory holds `flags.txt` (repeats the run), `versions.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`, `best.keras`
-    (best test accuracy), `final.keras`, `predictions.csv`, the pictures, and at last `report.md`. A run that was stopped at any moment and
+    (best test score), `final.keras`, the task's tables and pictures, and at last `report.md`. A run that was stopped at any moment and
     resumed reads the same images in the same order as one that was not. Of several workers the first writes it, and all must see it.
 
     Returns:
@@ -47,6 +47,8 @@ def train(config: TrainingConfig) -> pathlib.Path:
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"Training runs on TensorFlow. Received: KERAS_BACKEND={keras.backend.backend()}")
+    if config.remat:
+        give_back_freed_memory()
     structure = find_structure(config.structure)
     run_dir = pathlib.Path(config.output_dir)
     if is_finished(run_dir, config):
@@ -57,16 +59,18 @@ def train(config: TrainingConfig) -> pathlib.Path:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(config.strategy, config.logical_devices)
     check_divisible(config.batch_size, strategy.num_replicas_in_sync, config.accumulate_steps)
-    loading = {"skip_corrupt": config.skip_corrupt, "convert_rgb": config.convert_rgb, "verify": config.verify_images}
-    data = load_data(config.data, cache_bytes=config.cache_mb << 20, **loading)
-    crop_size = config.crop_size or structure.crop_size
+    task = make_task(config)
+    data = task.data
     steps_per_epoch = config.steps_per_epoch or max(1, round(data.train.size / config.batch_size))
     with strategy.scope():
-        network = make_network(config, data.classes, crop_size, steps_per_epoch)
+        network, metrics = task.make_network(steps_per_epoch), task.make_metrics()
     steps = Steps(
         network,
         strategy,
         batch_size=config.batch_size,
+        losses=task.losses,
+        test_losses=task.test_losses,
+        metrics=metrics,
         remat=config.remat,
         jit_compile=config.jit_compile,
         accumulate_steps=config.accumulate_steps,
@@ -81,18 +85,19 @@ def train(config: TrainingConfig) -> pathlib.Path:
             strategy.num_replicas_in_sync, config.scaled_learning_rate, config.batch_size,
         )  # fmt: skip
         with faults.termination() as asked:
-            _fit(config, run_dir, steps, data, crop_size, steps_per_epoch, asked)
+            _fit(task, run_dir, steps, steps_per_epoch, asked)
         checksum = zlib.crc32(b"".join(variable.numpy().tobytes() for variable in network.variables))
         logger.info("Checksum of the weights after the last step, the same on every worker: %08x", checksum)
         if not is_chief(strategy):
             return run_dir / REPORT_FILE
         with steps.averaged_weights(), replacing(run_dir / "final.keras") as temporary:
             network.save(temporary)
-        return write_report(run_dir, config, structure, data, crop_size, _test_probabilities(run_dir, config, data, crop_size))
+        return task.write_report(run_dir)
 
 
-def _fit(config, run_dir: pathlib.Path, steps: Steps, data: ImageData, crop_size: int, steps_per_epoch: int, asked) -> None:
+def _fit(task: Task, run_dir: pathlib.Path, steps: Steps, steps_per_epoch: int, asked: threading.Event) -> None:
     """All epochs that are still to do, with their callbacks."""
+    config = task.config
     checkpoint = callbacks.Checkpoint(run_dir / "checkpoints", steps)
     checkpoint.restore()
     steps_done = int(steps.done.numpy())
@@ -100,18 +105,19 @@ def _fit(config, run_dir: pathlib.Path, steps: Steps, data: ImageData, crop_size
     listed = [callbacks.Throughput(config.batch_size)]
     shown = contextlib.nullcontext()
     if is_chief(steps.strategy):
-        progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done)
+        progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done, task.score)
         shown = contextlib.closing(progress)
-        best = forget_later_epochs(run_dir / METRICS_FILE, epochs_done)
+        best = forget_later_epochs(run_dir / METRICS_FILE, epochs_done, task.score)
         listed += [
             progress,
             keras.callbacks.CSVLogger(run_dir / METRICS_FILE, append=True),
             keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
-            callbacks.BestModel(run_dir / "best.keras", steps, best),
+            callbacks.BestModel(run_dir / "best.keras", steps, task.score, best),
             checkpoint,
         ]
     listed = keras.callbacks.CallbackList(listed, model=steps.network, epochs=config.epochs, steps=steps_per_epoch)
-    train_iterator = iter(_distributed_train(config, steps.strategy, data, crop_size, steps_done))
+    train_batches = steps.strategy.distribute_datasets_from_function(lambda context: task.train_batches(steps_done, **_part(context)))
+    train_iterator = iter(train_batches)
     listed.on_train_begin()
     with shown:
         for epoch in range(epochs_done, config.epochs):
@@ -126,7 +132,7 @@ def _fit(config, run_dir: pathlib.Path, steps: Steps, data: ImageData, crop_size
                 if step + 1 < steps_per_epoch:  # after the last one the epoch is first tested, logged and saved
                     _check(steps, step, loss, asked, checkpoint)
             logs = steps.results()
-            logs |= {f"val_{name}": value for name, value in _test(config, steps, data, crop_size, listed).items()}
+            logs |= {f"val_{name}": value for name, value in _test(task, steps, listed).items()}
             faults.check_finite(logs, int(steps.first_bad.numpy()), int(steps.done.numpy()))
             listed.on_epoch_end(epoch, logs)
             _stop_if_asked(steps, asked, checkpoint)
@@ -156,39 +162,19 @@ def _has_workers(steps: Steps) -> bool:
     return isinstance(steps.strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def _test(config: TrainingConfig, steps: Steps, data: ImageData, crop_size: int, listed) -> dict[str, float]:
+def _test(task: Task, steps: Steps, listed) -> dict[str, float]:
     """Metrics over the test images, of the averaged weights if there are any."""
-
-    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        sizes = {"classes": data.classes, "crop_size": crop_size, "batch_size": config.batch_size}
-        return pipeline.test_batches(data.test, **sizes, **_part(context))
-
+    replicas = steps.strategy.num_replicas_in_sync
     listed.on_test_begin()
     steps.reset_metrics()
-    iterator = iter(steps.strategy.distribute_datasets_from_function(batches))
+    batches = steps.strategy.distribute_datasets_from_function(lambda context: task.test_batches(replicas, **_part(context)))
+    iterator = iter(batches)
     with steps.averaged_weights():
-        for _ in range(pipeline.test_steps(data.test.size, config.batch_size)):
+        for _ in range(task.test_steps(replicas)):
             steps.test(iterator)
     results = steps.results()
     listed.on_test_end(results)
     return results
-
-
-def _distributed_train(config: TrainingConfig, strategy, data: ImageData, crop_size: int, start_step: int):
-    def batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        return pipeline.train_batches(
-            data.train,
-            classes=data.classes,
-            crop_size=crop_size,
-            batch_size=config.batch_size,
-            augmentation=config.augmentation(),
-            seed=config.seed,
-            start_step=start_step,
-            **_part(context),
-            data_service=config.data_service,
-        )
-
-    return strategy.distribute_datasets_from_function(batches)
 
 
 def _part(context: tf.distribute.InputContext) -> dict:
@@ -196,15 +182,8 @@ def _part(context: tf.distribute.InputContext) -> dict:
     return {"share": Share(context.input_pipeline_id, workers), "parts": context.num_replicas_in_sync // workers}
 
 
-def _test_probabilities(run_dir: pathlib.Path, config: TrainingConfig, data: ImageData, crop_size: int) -> np.ndarray:
-    """Of the saved network, on one device: what others will load is what is reported."""
-    saved = keras.models.load_model(run_dir / "final.keras", compile=False)
-    batches = pipeline.test_batches(data.test, classes=data.classes, crop_size=crop_size, batch_size=config.batch_size)
-    return saved.predict(batches.map(lambda images, labels, weights: images), verbose=0)[: data.test.size]
-
-
 @contextlib.contextmanager
-def _explained_images(data: ImageData):
+def _explained_images(data: ImageData | SegmentationData):
     """Names the files where decoding fails in the middle of training."""
     try:
         yield

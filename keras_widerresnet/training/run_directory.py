@@ -14,8 +14,7 @@ import tensorflow as tf
 import keras_widerresnet
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
-from keras_widerresnet.training.callbacks import MONITORED
-from keras_widerresnet.training.config import TrainingConfig
+from keras_widerresnet.training.config import RunConfig
 
 FLAGS_FILE = "flags.txt"
 METRICS_FILE = "metrics.csv"
@@ -23,7 +22,7 @@ REPORT_FILE = "report.md"
 PACKAGES = ("keras", "numpy", "tensorflow-datasets", "scikit-learn", "matplotlib")
 
 
-def is_finished(run_dir: pathlib.Path, config: TrainingConfig) -> bool:
+def is_finished(run_dir: pathlib.Path, config: RunConfig) -> bool:
     """Whether the run exists whole; raises `InputError` for an existing directory that is not to be touched."""
     if not run_dir.exists() or (run_dir.is_dir() and not any(run_dir.iterdir())):
         return False
@@ -38,7 +37,7 @@ def is_finished(run_dir: pathlib.Path, config: TrainingConfig) -> bool:
     return (run_dir / REPORT_FILE).is_file()
 
 
-def prepare(run_dir: pathlib.Path, config: TrainingConfig) -> None:
+def prepare(run_dir: pathlib.Path, config: RunConfig) -> None:
     """Makes the directory, with the run's flags and versions."""
     if config.overwrite and run_dir.exists():
         shutil.rmtree(run_dir)
@@ -51,8 +50,8 @@ def prepare(run_dir: pathlib.Path, config: TrainingConfig) -> None:
         temporary.write_text(json.dumps(versions, indent=2) + "\n")
 
 
-def forget_later_epochs(path: pathlib.Path, epochs_done: int) -> float:
-    """Removes rows of epochs that a killed run logged but did not checkpoint; returns the best test accuracy of the rest."""
+def forget_later_epochs(path: pathlib.Path, epochs_done: int, score: str) -> float:
+    """Removes rows of epochs that a killed run logged but did not checkpoint; returns the best test score of the rest."""
     if not path.exists() or not epochs_done:
         path.unlink(missing_ok=True)
         return -1.0
@@ -63,4 +62,4 @@ def forget_later_epochs(path: pathlib.Path, epochs_done: int) -> float:
         writer = csv.DictWriter(file, reader.fieldnames)
         writer.writeheader()
         writer.writerows(rows)
-    return max(float(row[MONITORED]) for row in rows)
+    return max(float(row[f"val_{score}"]) for row in rows)

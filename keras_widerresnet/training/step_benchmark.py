@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_widerresnet.structures import find_structure
 from keras_widerresnet.training.config import TrainingConfig
 from keras_widerresnet.training.network import make_network
+from keras_widerresnet.training.remat import give_back_freed_memory
 from keras_widerresnet.training.steps import Steps
 from keras_widerresnet.training.strategy import make_strategy
 
@@ -26,6 +27,8 @@ def step_cost(config: TrainingConfig, classes: int = 1000, repeats: int = 5) -> 
     Returns:
         `seconds` of the median step, and `peak_gigabytes`, the most memory that this process has ever held (main memory, not a GPU's).
     """
+    if config.remat:
+        give_back_freed_memory()
     size = config.crop_size or find_structure(config.structure).crop_size
     strategy = make_strategy("one_device")
     with strategy.scope():

@@ -1,4 +1,4 @@
-"""One training step and one pass over the test images, under any of TensorFlow's strategies.
+"""One training step and one pass over the test images, of classification or segmentation, under any of TensorFlow's strategies.
 
 Keras' `fit` cannot build its metrics under `MultiWorkerMirroredStrategy` (3.15), so the step is our own `strategy.run`; optimizer, losses,
 metrics and callbacks stay Keras'.
@@ -7,7 +7,7 @@ metrics and callbacks stay Keras'.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -15,16 +15,19 @@ import tensorflow as tf
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.training.remat import rematerialized
 
-TOP_K = 5
+Losses = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Steps:
     """The compiled steps of one network.
 
     Args:
-        network: gives probabilities (batch, classes); compiled with its optimizer in the strategy's scope.
+        network: compiled with its optimizer in the strategy's scope.
         strategy: the network's strategy.
         batch_size: images a step, over all replicas.
+        losses: from labels and the network's outputs to a loss for each image (batch,), whose mean is minimised.
+        test_losses: the same for testing; None for `losses`.
+        metrics: Keras metrics of labels and outputs, made in the strategy's scope.
         remat: compute the units' activations anew in the backward pass.
         jit_compile: compile forward and backward pass with XLA.
         accumulate_steps: parts of a replica's images that go through one after the other, their gradients added up.
@@ -36,12 +39,16 @@ class Steps:
         strategy: tf.distribute.Strategy,
         *,
         batch_size: int,
+        losses: Losses = keras.losses.categorical_crossentropy,
+        test_losses: Losses | None = None,
+        metrics: Sequence[keras.metrics.Metric] = (),
         remat: bool = False,
         jit_compile: bool = False,
         accumulate_steps: int = 1,
     ):
         self.network, self.optimizer, self.strategy = network, network.optimizer, strategy
         self.batch_size, self.accumulate_steps = batch_size, accumulate_steps
+        self.losses, self.test_losses = losses, test_losses or losses
         self.forward = rematerialized(network) if remat else lambda images: network(images, training=True)
         self.gradients = tf.function(self._gradients, jit_compile=True) if jit_compile else self._gradients
         # Of this process alone, not replicated.
@@ -49,10 +56,8 @@ class Steps:
         self.first_bad = tf.Variable(-1, dtype=tf.int64)
         with strategy.scope():
             self.loss = keras.metrics.Mean(name="loss")
-            self.metrics = [self.loss, keras.metrics.CategoricalAccuracy(name="accuracy")]
-            if network.output_shape[-1] > TOP_K:
-                self.metrics.append(keras.metrics.TopKCategoricalAccuracy(TOP_K, name=f"top{TOP_K}_accuracy"))
-        self.kept_metrics = [tf.Variable(tf.zeros(variable.shape)) for variable in self._metric_variables()]
+        self.metrics = [self.loss, *metrics]
+        self.kept_metrics = [tf.Variable(tf.zeros(variable.shape, variable.dtype)) for variable in self._metric_variables()]
 
     @tf.function(reduce_retracing=True)
     def train(self, iterator) -> tf.Tensor:
@@ -80,7 +85,11 @@ class Steps:
 
     def results(self) -> dict[str, float]:
         """Means since `reset_metrics`; all workers must ask together."""
-        return {metric.name: float(metric.result()) for metric in self.metrics}
+        results = {}
+        for metric in self.metrics:
+            result = metric.result()
+            results |= result if isinstance(result, dict) else {metric.name: result}
+        return {name: float(value) for name, value in results.items()}
 
     def keep_metrics(self) -> None:
         """Copies the metrics of a half-done epoch to `kept_metrics`, where one worker alone can save them; all must call it together."""
@@ -111,7 +120,7 @@ class Steps:
 
     def _train_replica(self, images, labels):
         state = self.network.non_trainable_variables
-        gradients, updated, losses, probabilities = self._accumulated(images, labels)
+        gradients, updated, losses, outputs = self._accumulated(images, labels)
         for variable, value in zip(state, updated, strict=True):
             if variable.dtype.startswith("float"):
                 variable.assign(value)
@@ -121,7 +130,7 @@ class Steps:
         self.optimizer.apply(gradients, self.network.trainable_variables)
         self.loss.update_state(losses)
         for metric in self.metrics[1:]:
-            metric.update_state(labels, probabilities)
+            metric.update_state(labels, outputs)
         return tf.reduce_sum(losses) / self.batch_size
 
     def _accumulated(self, images, labels):
@@ -129,34 +138,34 @@ class Steps:
         state = [tf.convert_to_tensor(variable.value) for variable in self.network.non_trainable_variables]
         if self.accumulate_steps == 1:
             return self.gradients(trainable, state, images, labels)
-        gradients, losses, probabilities = None, [], []
+        gradients, losses, outputs = None, [], []
         for part_images, part_labels in zip(*(tf.split(x, self.accumulate_steps) for x in (images, labels)), strict=True):
             # One part after the other: side by side they would need the memory of all.
             with tf.control_dependencies(gradients or []):
                 part_images = tf.identity(part_images)
-            part_gradients, state, part_losses, part_probabilities = self.gradients(trainable, state, part_images, part_labels)
+            part_gradients, state, part_losses, part_outputs = self.gradients(trainable, state, part_images, part_labels)
             gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)] if gradients else part_gradients
             losses.append(part_losses)
-            probabilities.append(part_probabilities)
-        return gradients, state, tf.concat(losses, 0), tf.concat(probabilities, 0)
+            outputs.append(part_outputs)
+        return gradients, state, tf.concat(losses, 0), tf.concat(outputs, 0)
 
     def _gradients(self, trainable, state, images, labels):
-        """A pure function, so that XLA and several parts can share it: gradients, updated state, losses and probabilities of the images."""
+        """A pure function, so that XLA and several parts can share it: gradients, updated state, losses and outputs of the images."""
         variables = self.network.trainable_variables + self.network.non_trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trainable)
             with keras.StatelessScope(state_mapping=zip(variables, trainable + state, strict=True)) as scope:
-                probabilities = self.forward(images)
-            losses = keras.losses.categorical_crossentropy(labels, probabilities)
+                outputs = self.forward(images)
+            losses = self.losses(labels, outputs)
             loss = self.optimizer.scale_loss(tf.reduce_sum(losses) / self.batch_size)
         updated = [scope.get_current_value(variable) for variable in self.network.non_trainable_variables]
-        return tape.gradient(loss, trainable), updated, losses, probabilities
+        return tape.gradient(loss, trainable), updated, losses, outputs
 
     def _test_replica(self, images, labels, weights):
-        probabilities = self.network(images, training=False)
-        self.loss.update_state(keras.losses.categorical_crossentropy(labels, probabilities), sample_weight=weights)
+        outputs = self.network(images, training=False)
+        self.loss.update_state(self.test_losses(labels, outputs), sample_weight=weights)
         for metric in self.metrics[1:]:
-            metric.update_state(labels, probabilities, sample_weight=weights)
+            metric.update_state(labels, outputs, sample_weight=weights)
 
 
 def _assign_local(variable, value) -> None:
