@@ -1,0 +1,184 @@
+"""The pictures of an analysis, each as PNG and SVG."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib
+import matplotlib.figure
+import numpy as np
+from matplotlib.patches import FancyBboxPatch
+
+from keras_widerresnet.analysis.effective_depth import EffectiveDepth
+from keras_widerresnet.analysis.measure import Lesions
+from keras_widerresnet.analysis.paths import PathLengths
+from keras_widerresnet.analysis.unravel import Unravelled
+from keras_widerresnet.files import replacing
+
+if TYPE_CHECKING:
+    from keras_widerresnet.analysis.study_report import Cell
+
+DPI = 110
+SUFFIXES = (".png", ".svg")
+TRAINED, FIXED = "#9ecae1", "#e8e8e8"
+
+
+def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
+    """Writes `path` with each of `SUFFIXES`; an SVG of the same data has the same bytes."""
+    with matplotlib.rc_context({"svg.hashsalt": path.name}):
+        for suffix in SUFFIXES:
+            with replacing(path.with_suffix(suffix)) as temporary:
+                figure.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata={"Date": None} if suffix == ".svg" else None)
+
+
+def unravelled(view: Unravelled, path: pathlib.Path) -> None:
+    """The sub-networks M_0 … M_n, one a row; a grey block is not trained in that sub-network."""
+    count = view.units
+    figure = matplotlib.figure.Figure(figsize=(min(2.2 + 0.75 * count, 16), min(1.2 + 0.5 * count, 11)), layout="constrained")
+    axes = figure.subplots()
+    size = max(4.0, min(10.0, 160 / (count + 4)))
+    for network in view.networks:
+        row = -network.index
+        axes.plot([-0.2, count + 0.8], [row, row], color="0.3", linewidth=0.8, zorder=0)
+        axes.text(-0.9, row, f"$M_{{{network.index}}}$", ha="center", va="center", fontsize=size)
+        for block, trained in enumerate(network.trained, start=1):
+            if block < network.index:
+                _arc(axes, block, row)
+            box = FancyBboxPatch(
+                (block - 0.24, row - 0.2), 0.48, 0.4, boxstyle="round,pad=0.04", facecolor=TRAINED if trained else FIXED, edgecolor="0.3"
+            )
+            axes.add_patch(box)
+            color = "black" if trained else "0.55"
+            axes.text(block, row, f"$f_{{{block}}}$", ha="center", va="center", fontsize=size, color=color)
+    axes.plot([-0.2, -0.2], [0, -count], color="0.3", linewidth=0.8)
+    axes.plot([count + 0.8, count + 0.8], [0, -count], color="0.3", linewidth=0.8)
+    axes.text(-0.2, 0.45, "$y_0$", ha="center", fontsize=size)
+    axes.text(count + 0.8, 0.45, f"$+\\,=\\,y_{{{count}}}$", ha="center", fontsize=size)
+    axes.set(xlim=(-1.4, count + 1.5), ylim=(-count - 0.6, 1.0))
+    axes.axis("off")
+    axes.set_title(f"{count} units at effective depth {view.effective_depth}; blue: trained, grey: fixed", fontsize=10)
+    _save(figure, path)
+
+
+def _arc(axes, block: int, row: float) -> None:
+    """The unit's shortcut, over its block."""
+    angle = np.linspace(0, np.pi, 30)
+    axes.plot(block + 0.42 * np.cos(angle), row + 0.4 * np.sin(angle), color="0.3", linewidth=0.8, zorder=0)
+
+
+def gradient_shares(found: EffectiveDepth, path: pathlib.Path) -> None:
+    """Share of each unit's gradient by later blocks crossed, with the effective depths; and the first unit's alone."""
+    shares, count = found.shares, len(found.names)
+    figure = matplotlib.figure.Figure(figsize=(11, 4.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    unreachable = np.arange(count)[None] >= count - np.arange(count)[:, None]
+    picture = left.imshow(np.ma.masked_where(unreachable, shares), aspect="auto", cmap="viridis", vmin=0)
+    left.plot(np.array(found.units) - 0.5, range(count), "w.-", drawstyle="steps-mid", linewidth=1, label="effective depth")
+    left.set(xlabel="later blocks crossed, m", ylabel="unit", yticks=range(count), yticklabels=found.names)
+    left.tick_params(axis="y", labelsize=max(4, min(9, 200 / count)))
+    left.legend(loc="lower right", facecolor="0.4", labelcolor="w")
+    figure.colorbar(picture, ax=left, label="share of the unit's gradient")
+    deepest = int(np.argmax(found.units))
+    right.bar(range(count), shares[deepest], color="tab:blue")
+    right.axvline(found.depth - 0.5, color="tab:red", label=f"effective depth {found.depth}: less than {found.threshold:.0%} beyond")
+    right.set(xlabel="later blocks crossed, m", ylabel="share of the gradient", title=f"unit {found.names[deepest]}")
+    right.legend()
+    right.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def path_lengths(found: PathLengths, path: pathlib.Path) -> None:
+    """After Veit et al. 2016: how many paths of each length there are, what one carries, and both together."""
+    figure = matplotlib.figure.Figure(figsize=(13, 3.8), layout="constrained")
+    counts, one, all_paths = figure.subplots(1, 3)
+    lengths = np.arange(found.units + 1)
+    low, high = np.percentile(found.magnitudes, (25, 75), axis=1)
+    factor, fit = found.decay()
+    first, last = found.carrying()
+    counts.bar(lengths, found.counts, color="0.6")
+    counts.set(ylabel="number of paths", title="binomial")
+    one.semilogy(lengths, found.one_path, "o-", markersize=3)
+    one.fill_between(lengths, np.maximum(low, 1e-45), high, alpha=0.2)
+    one.set(ylabel="gradient by one path", title=f"x {factor:.3g} a block (R² {fit:.3f})")
+    all_paths.bar(lengths, found.all_paths, color="tab:green")
+    all_paths.axvspan(first - 0.5, last + 0.5, color="tab:green", alpha=0.15)
+    all_paths.set(ylabel="number x gradient", title=f"lengths {first} to {last} hold 95 %")
+    for axes in (counts, one, all_paths):
+        axes.set_xlabel("blocks on the path")
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def depth_over_training(names: Sequence[str], found: Sequence[EffectiveDepth], path: pathlib.Path) -> None:
+    """Effective depth of several states of a network, in order, with the bootstrap interval."""
+    figure = matplotlib.figure.Figure(figsize=(max(4.5, 0.9 * len(names)), 3.8), layout="constrained")
+    axes = figure.subplots()
+    depths = np.array([one.depth for one in found])
+    spread = np.abs(np.array([one.interval for one in found]).T - depths)
+    axes.errorbar(range(len(names)), depths, yerr=spread, fmt="o-", capsize=3, label="network")
+    axes.plot([np.median(one.units) for one in found], "s--", color="tab:gray", label="median of its units")
+    axes.axhline(len(found[-1].names), color="0.6", linestyle=":", label="number of units")
+    axes.set(ylabel="effective depth", ylim=(0, 1.25 * len(found[-1].names)))
+    axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+    axes.legend()
+    axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def lesions(names: Sequence[str], stage_begins: Sequence[bool], found: Lesions, path: pathlib.Path) -> None:
+    """Error in percent without each unit, and without random sets of more and more; the first units of stages are red."""
+    figure = matplotlib.figure.Figure(figsize=(13, 4), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    left.bar(range(len(names)), 100 * found.single, color=["tab:red" if begins else "tab:blue" for begins in stage_begins])
+    left.axhline(100 * found.intact, color="black", linestyle=":", label=f"whole network, {found.intact:.1%}")
+    left.set_xticks(range(len(names)), names, rotation=90, fontsize=max(5, min(9, 220 / len(names))))
+    left.set(ylabel="error %", title="one unit dropped (red: first of a stage)")
+    left.legend()
+    low, middle, high = 100 * np.percentile(found.several, (0, 50, 100), axis=1)
+    intact = 100 * found.intact
+    right.plot([0, *found.counts], [intact, *middle], "o-", markersize=3, label="median")
+    right.fill_between([0, *found.counts], [intact, *low], [intact, *high], alpha=0.2, label="lowest to highest")
+    if len(found.swapped):
+        right.axhline(100 * np.median(found.swapped), color="tab:orange", linestyle="--", label="two units swapped, median")
+    right.set(xlabel="units dropped", ylabel="error %", title="random sets of units dropped")
+    right.legend()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+    _save(figure, path)
+
+
+def study(cells: Sequence[Cell], path: pathlib.Path) -> None:
+    """Error against depth, error against cost, and the measured effective depth beside them; whiskers are lowest and highest seed."""
+    figure = matplotlib.figure.Figure(figsize=(14, 4.2), layout="constrained")
+    by_depth, by_cost, effective = figure.subplots(1, 3)
+    for row in sorted({cell.row for cell in cells}):
+        line = [cell for cell in cells if cell.row == row]
+        units, label = [cell.units for cell in line], f"width {row:g}"
+        errors = 100 * np.array([cell.errors for cell in line])
+        depths = np.array([cell.depths for cell in line])
+        by_depth.errorbar(units, errors.mean(axis=1), _whiskers(errors), fmt="o-", capsize=3, label=label)
+        by_cost.errorbar(
+            [cell.multiply_adds / 1e6 for cell in line], errors.mean(axis=1), _whiskers(errors), fmt="o-", capsize=3, label=label
+        )
+        for cell, error in zip(line, errors.mean(axis=1), strict=True):
+            by_cost.annotate(f"{cell.units}", (cell.multiply_adds / 1e6, error), xytext=(4, 4), textcoords="offset points", fontsize=8)
+        effective.errorbar(units, depths.mean(axis=1), _whiskers(depths), fmt="o-", capsize=3, label=label)
+    all_units = sorted({cell.units for cell in cells})
+    effective.plot(all_units, all_units, color="0.6", linestyle=":", label="all units")
+    by_depth.set(xlabel="residual units", ylabel="test error %")
+    by_cost.set(xlabel="multiply-adds of an image, millions (labels: units)", ylabel="test error %", xscale="log")
+    effective.set(xlabel="residual units", ylabel="effective depth")
+    for axes in (by_depth, effective):
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(all_units, map(str, all_units))
+    for axes in (by_depth, by_cost, effective):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    _save(figure, path)
+
+
+def _whiskers(values: np.ndarray) -> np.ndarray:
+    middle = values.mean(axis=1)
+    return np.stack([middle - values.min(axis=1), values.max(axis=1) - middle])

@@ -1,0 +1,163 @@
+"""What an analysis measures of saved networks."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_widerresnet.analysis.chain import ResidualChain, residual_chain
+from keras_widerresnet.analysis.effective_depth import THRESHOLD, EffectiveDepth, effective_depth
+from keras_widerresnet.analysis.lesion import INTACT, Lesion, lesion_errors, random_lesions, single_lesions, swappable
+from keras_widerresnet.analysis.paths import PathLengths, gradient_per_path_length
+from keras_widerresnet.analysis.snapshots import Snapshot
+from keras_widerresnet.data import ImageData
+from keras_widerresnet.data.images import decode_rgb
+from keras_widerresnet.data.pipeline import normalise, test_view
+from keras_widerresnet.data.split import IndexedSplit, ShardedSplit
+from keras_widerresnet.errors import InputError
+
+PLACES = 12  # numbers of dropped units that are tried, closer where there are few
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is measured, and on how much.
+
+    Args:
+        images: training images whose gradients are decomposed, each alone.
+        threshold: see `effective_depth`.
+        path_images, path_samples: images, and paths of each length, for the gradient per path length; no images: not measured.
+        lesion_images, lesion_samples: test images that are classified under each lesion, and random sets for each number of dropped
+            units; no images: not measured.
+        crop_size: pixels; 0 for the network's own.
+        seed: of the choice of images, paths, sets and the bootstrap.
+
+    Raises:
+        InputError: for a number out of range.
+    """
+
+    images: int = 64
+    threshold: float = THRESHOLD
+    path_images: int = 16
+    path_samples: int = 20
+    lesion_images: int = 1000
+    lesion_samples: int = 10
+    crop_size: int = 0
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.images < 1 or min(self.path_samples, self.lesion_samples) < 1 or min(self.path_images, self.lesion_images) < 0:
+            raise InputError(
+                f"Numbers of images and samples must be 1 or more; those of paths and lesions may be 0 images. Received: {self}"
+            )
+        if not 0 < self.threshold < 1:
+            raise InputError(f"--threshold must be between 0 and 1. Received: {self.threshold}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesions:
+    """Errors 0..1.
+
+    Args:
+        intact: of the whole network.
+        single: (n,), with each unit dropped alone.
+        counts, several: numbers of dropped units, and errors with random sets of so many (counts, samples).
+        pairs, swapped: pairs of units, and errors with them swapped.
+    """
+
+    intact: float
+    single: np.ndarray
+    counts: list[int]
+    several: np.ndarray
+    pairs: list[Lesion]
+    swapped: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Analysis:
+    """What was found.
+
+    Args:
+        names: of the states, in order; `depths` has one for each.
+        data: name of the data set.
+        settings: how it was measured.
+        units: names of the last network's units.
+        stage_begins: whether each of them projects its input, as the first unit of a stage does.
+        depths: effective depths.
+        paths, lesions: of the last network; None if not measured.
+    """
+
+    names: tuple[str, ...]
+    data: str
+    settings: Settings
+    units: tuple[str, ...]
+    stage_begins: tuple[bool, ...]
+    depths: tuple[EffectiveDepth, ...]
+    paths: PathLengths | None
+    lesions: Lesions | None
+
+    @property
+    def last(self) -> EffectiveDepth:
+        return self.depths[-1]
+
+
+def measure(states: list[Snapshot], data: ImageData, settings: Settings) -> Analysis:
+    """Effective depth of every state; paths and lesions of the last one alone.
+
+    Raises:
+        InputError: for a network that is no chain of residual units, or does not fit the data.
+    """
+    found = []
+    for state in states:
+        keras.backend.clear_session()
+        network = state.load()
+        size = _checked_size(network, state.name, data, settings)
+        chain = residual_chain(network)
+        images, labels = sampled_images(data.train, settings.images, size, settings.seed)
+        found.append(effective_depth(chain, images, labels, threshold=settings.threshold, seed=settings.seed))
+    names, begins = tuple(state.name for state in states), tuple(link.shortcut is not None for link in chain.links)
+    paths, lesions = _path_lengths(chain, data, size, settings), _lesions(chain, data, size, settings)
+    return Analysis(names, data.name, settings, chain.names, begins, tuple(found), paths, lesions)
+
+
+def sampled_images(split: IndexedSplit | ShardedSplit, count: int, crop_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """`count` images of a split drawn by `seed`, or all if there are fewer: float32 (count, S, S, 3) as in testing, int32 labels."""
+    examples = split.shuffled(seed, batch_size=1).take(min(count, split.size))
+    seen = examples.map(lambda position, raw, label: (normalise(test_view(decode_rgb(raw), crop_size)), label))
+    images, labels = zip(*seen.as_numpy_iterator(), strict=True)
+    return np.stack(images), np.array(labels, np.int32)
+
+
+def _checked_size(network: keras.Model, name: str, data: ImageData, settings: Settings) -> int:
+    shape = network.input_shape
+    if len(network.output_shape) != 2 or network.output_shape[1] != data.classes:
+        raise InputError(f"{name}: outputs must be (images, {data.classes} classes of {data.name}). They are {network.output_shape}")
+    size = settings.crop_size or shape[1]
+    if size is None or shape[1] not in (None, size):
+        raise InputError(f"{name} takes images of {shape[1] or 'any'} pixels: give a --crop_size that fits. Received: {settings.crop_size}")
+    return size
+
+
+def _path_lengths(chain: ResidualChain, data: ImageData, size: int, settings: Settings) -> PathLengths | None:
+    if not settings.path_images:
+        return None
+    images, labels = sampled_images(data.train, settings.path_images, size, settings.seed)
+    return gradient_per_path_length(chain, images, labels, samples=settings.path_samples, seed=settings.seed)
+
+
+def _lesions(chain: ResidualChain, data: ImageData, size: int, settings: Settings) -> Lesions | None:
+    if not settings.lesion_images:
+        return None
+    images, labels = sampled_images(data.test, settings.lesion_images, size, settings.seed)
+    units, samples = len(chain.links), settings.lesion_samples
+    counts = sorted(set(np.geomspace(1, units, PLACES).round().astype(int).tolist()))
+    pairs = swappable(chain)
+    if len(pairs) > units:
+        chosen = np.random.default_rng(settings.seed).choice(len(pairs), units, replace=False)
+        pairs = [pairs[k] for k in sorted(chosen)]
+    every = [INTACT, *single_lesions(chain), *random_lesions(chain, counts, samples, settings.seed), *pairs]
+    errors = lesion_errors(chain, images, labels, every)
+    single, several, swapped = np.split(errors[1:], np.cumsum([units, len(counts) * samples]))
+    return Lesions(float(errors[0]), single, counts, several.reshape(len(counts), samples), pairs, swapped)

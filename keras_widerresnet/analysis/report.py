@@ -1,0 +1,140 @@
+"""The folder of an analysis: tables, pictures, and the report in words computed from the numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator
+
+import numpy as np
+
+from keras_widerresnet.analysis import figures
+from keras_widerresnet.analysis.measure import Analysis
+from keras_widerresnet.analysis.paths import PathLengths
+from keras_widerresnet.analysis.unravel import unravel
+from keras_widerresnet.evaluation.evaluation_directory import markdown_table, settings_table, write_csv
+
+RESULTS_FILE, REPORT_FILE = "results.json", "report.md"
+SHARES_FILE, DEPTHS_FILE, PATHS_FILE, LESIONS_FILE = "gradient_shares.csv", "effective_depth.csv", "path_lengths.csv", "lesions.csv"
+_PICTURES = ("unravelled", "gradient_shares", "effective_depth", "path_lengths", "lesions")
+FILES = {RESULTS_FILE, REPORT_FILE, SHARES_FILE, DEPTHS_FILE}
+OPTIONAL = {PATHS_FILE, LESIONS_FILE} | {name + suffix for name in _PICTURES for suffix in figures.SUFFIXES}
+SHOWN_TERMS = 8
+
+
+def write_analysis(folder: pathlib.Path, found: Analysis) -> None:
+    """Writes `FILES` and, as far as measured, `OPTIONAL` into an existing folder."""
+    last, paths, lesions = found.last, found.paths, found.lesions
+    count = len(found.units)
+    figures.unravelled(unravel(count, last.depth), folder / "unravelled")
+    figures.gradient_shares(last, folder / "gradient_shares")
+    if len(found.depths) > 1:
+        figures.depth_over_training(found.names, found.depths, folder / "effective_depth")
+    write_csv(folder / SHARES_FILE, ("unit", *(f"crosses {m}" for m in range(count))), zip(last.names, *last.shares.T, strict=True))
+    longest = max(len(one.names) for one in found.depths)
+    rows = [(name, len(one.names), one.depth, *one.interval, *one.units) for name, one in zip(found.names, found.depths, strict=True)]
+    write_csv(
+        folder / DEPTHS_FILE, ("network", "units", "effective depth", "low", "high", *(f"unit {k + 1}" for k in range(longest))), rows
+    )
+    if paths:
+        figures.path_lengths(paths, folder / "path_lengths")
+        table = zip(range(count + 1), paths.counts, paths.one_path, paths.all_paths, paths.sampled, strict=True)
+        write_csv(folder / PATHS_FILE, ("blocks", "paths", "gradient by one path", "paths x gradient", "paths measured"), table)
+    if lesions:
+        figures.lesions(found.units, found.stage_begins, lesions, folder / "lesions")
+        write_csv(folder / LESIONS_FILE, ("lesion", "error"), _lesion_rows(found))
+    (folder / RESULTS_FILE).write_text(json.dumps(_numbers(found), indent=2) + "\n")
+    (folder / REPORT_FILE).write_text(_report(found))
+
+
+def _numbers(found: Analysis) -> dict[str, object]:
+    return {
+        "networks": found.names,
+        "data": found.data,
+        **dataclasses.asdict(found.settings),
+        "units": [len(one.names) for one in found.depths],
+        "effective_depth": [one.depth for one in found.depths],
+        "interval": [one.interval for one in found.depths],
+        "units_effective_depth": found.last.units,
+        "path_decay": found.paths and found.paths.decay(),
+        "paths_carrying": found.paths and found.paths.carrying(),
+        "error": found.lesions and found.lesions.intact,
+    }
+
+
+def _lesion_rows(found: Analysis) -> Iterator[tuple[str, float]]:
+    lesions = found.lesions
+    yield "none", lesions.intact
+    yield from ((f"without {name}", error) for name, error in zip(found.units, lesions.single, strict=True))
+    for count, errors in zip(lesions.counts, lesions.several, strict=True):
+        yield from ((f"without {count} random units", error) for error in errors)
+    for pair, error in zip(lesions.pairs, lesions.swapped, strict=True):
+        yield f"{found.units[pair.swapped[0]]} and {found.units[pair.swapped[1]]} swapped", error
+
+
+def _report(found: Analysis) -> str:
+    last = found.last
+    states = [
+        (name, len(d.names), d.depth, f"{d.interval[0]} – {d.interval[1]}") for name, d in zip(found.names, found.depths, strict=True)
+    ]
+    shown = min(len(last.names), SHOWN_TERMS)
+    rows = zip(last.names, last.units, last.shares[:, :shown], strict=True)
+    shares = [(name, depth, *(f"{share:.1%}" for share in row)) for name, depth, row in rows]
+    over_training = "![effective depth over training](effective_depth.png)\n\n" if len(states) > 1 else ""
+    sections = [
+        f"# Effective depth of {found.names[-1]} on {found.data}",
+        last.over_deepened(),
+        markdown_table(states, ("network", "units", "effective depth", "95 % interval")),
+        over_training
+        + "Share of each unit's gradient in the terms that cross m later blocks (exact; norms of each image's own gradient of the unit's "
+        "weights, summed over the images; batch norm with its running statistics; shortcuts, projections and pools count as no block).",
+        "![shares of the gradient](gradient_shares.png)",
+        markdown_table(shares, ("unit", "effective depth", *(f"m = {m}" for m in range(shown)))),
+        _path_section(found.paths) if found.paths else "",
+        _lesion_section(found) if found.lesions else "",
+        "## The ensemble that it is",
+        "![the unravelled network](unravelled.png)",
+        f"```\n{unravel(len(found.units), last.depth)}\n```",
+        "## Settings",
+        settings_table({"data": found.data, **dataclasses.asdict(found.settings)}),
+        f"All numbers: [{RESULTS_FILE}]({RESULTS_FILE}), [{DEPTHS_FILE}]({DEPTHS_FILE}), [{SHARES_FILE}]({SHARES_FILE})"
+        + (f", [{PATHS_FILE}]({PATHS_FILE})" if found.paths else "")
+        + (f", [{LESIONS_FILE}]({LESIONS_FILE})" if found.lesions else "")
+        + ". Pictures are there as SVG too.",
+    ]
+    return "\n\n".join(filter(None, sections)) + "\n"
+
+
+def _path_section(paths: PathLengths) -> str:
+    factor, fit = paths.decay()
+    first, last = paths.carrying()
+    return f"""## Gradient by path length
+
+Norm of the gradient that reaches the first unit's input by single paths through k blocks, past the others by their shortcuts (Veit et al.
+2016). It changes by the factor {factor:.3g} with every block more (R² of the exponential: {fit:.3f}). Multiplied by the number of
+paths, the lengths {first} to {last} of {paths.units} hold 95 %.
+
+![gradient by path length](path_lengths.png)"""
+
+
+def _lesion_section(found: Analysis) -> str:
+    lesions, begins = found.lesions, np.array(found.stage_begins)
+    cost = 100 * (lesions.single - lesions.intact)
+    within = f"a unit within a stage costs {np.median(cost[~begins]):.2f} points (median; {cost[~begins].max():.2f} at most)"
+    first = f"the first of a stage {np.median(cost[begins]):.2f} ({cost[begins].max():.2f} at most)"
+    groups = [words for words, some in ((within, not begins.all()), (first, begins.any())) if some]
+    medians = ", ".join(
+        f"{count}: {100 * error:.1f} %" for count, error in zip(lesions.counts, np.median(lesions.several, axis=1), strict=True)
+    )
+    swaps = (
+        f" Two units of one stage swapped: {np.median(lesions.swapped):.1%} (median of {len(lesions.pairs)} pairs)."
+        if lesions.pairs
+        else ""
+    )
+    return f"""## Lesions
+
+The whole network errs on {lesions.intact:.1%} of {found.settings.lesion_images:,} test images. Dropped alone, {"; ".join(groups)}.
+Median error with random sets dropped: {medians}.{swaps}
+
+![lesions](lesions.png)"""
