@@ -105,6 +105,33 @@ def test_dilated_network_is_the_plain_one_on_every_shift(name, stride):
     np.testing.assert_allclose(ours, plain.predict_on_batch(x), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "stride"), [("A", 16), ("A1", 16), ("A1", 8), ("A2", 16), ("A2", 8)])
+def test_dilated_network_is_the_plain_one_interleaved(name, stride):
+    """Dense evaluation: the plain network on every shifted input, interleaved, is the dilated network, away from the borders."""
+    structure = STRUCTURES[name].replace(units=(0, 1, 1, 1, 2, 1, 2))  # later units of the dilated stages too, in few layers
+    options = {"include_top": False, "input_shape": (None, None, 3), "width": 0.03, "pool_padding": "symmetric"}
+    plain, dilated = kw.WiderResNet(structure, **options), kw.WiderResNet(structure, output_stride=stride, **options)
+    dilated.set_weights(plain.get_weights())
+    pixels, reach = 1, 1  # pixels a cell, and how far a cell sees at most; conv1a first
+    for item in structure.plan(width=0.03):
+        pixels *= item.stride
+        reach += pixels * sum(kernel // 2 for kernel in getattr(item, "kernels", (3,)))
+    size = 32 * (2 * -(-reach // 32) + 2)
+    x = np.random.default_rng(0).normal(size=(1, size + 32, size + 32, 3)).astype(np.float32)
+    step = 32 // stride
+    dense = dilated.predict_on_batch(x)[0]
+    interleaved = np.full((size // stride, size // stride, dense.shape[-1]), np.nan, np.float32)
+    for row in range(step):
+        for column in range(step):
+            shifted = x[:, row * stride : row * stride + size, column * stride : column * stride + size]
+            interleaved[row::step, column::step] = plain.predict_on_batch(shifted)[0]
+    inside = slice(-(-reach // 32) * step, (size - reach) // 32 * step)
+    assert inside.stop - inside.start >= step
+    largest = np.abs(dense[inside, inside]).max()
+    np.testing.assert_allclose(interleaved[inside, inside], dense[inside, inside], atol=1e-5 * largest)
+    assert np.abs(interleaved - dense[: size // stride, : size // stride]).max() > 1e-3 * largest  # the borders do differ
+
+
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision_keeps_logits_and_softmax_in_float32(policy, image):
     previous = keras.config.dtype_policy()
