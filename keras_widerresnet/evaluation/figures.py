@@ -22,19 +22,25 @@ def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
         figure.savefig(temporary, dpi=DPI, bbox_inches="tight")
 
 
-def learning_curves(rows: Sequence[dict[str, float]], path: pathlib.Path, score: str = "accuracy", label: str = "accuracy") -> None:
+def learning_curves(
+    rows: Sequence[dict[str, float]],
+    path: pathlib.Path,
+    score: str = "accuracy",
+    label: str = "accuracy",
+    loss_label: str = "loss (cross-entropy)",
+) -> None:
     """Loss, score and learning rate against the epoch, training and test.
 
     Args:
         rows: those of `metrics.csv`.
         path: PNG file to write.
         score: the column of the score.
-        label: what to call it.
+        label, loss_label: what to call it and the loss.
     """
     figure = matplotlib.figure.Figure(figsize=(11, 3.6), layout="constrained")
     loss, scores, rate = figure.subplots(1, 3)
     epochs = [row["epoch"] + 1 for row in rows]
-    for axes, key, name in ((loss, "loss", "loss (cross-entropy)"), (scores, score, label)):
+    for axes, key, name in ((loss, "loss", loss_label), (scores, score, label)):
         axes.plot(epochs, [row[key] for row in rows], label="training (running mean)")
         axes.plot(epochs, [row[f"val_{key}"] for row in rows], label="test")
         axes.set(xlabel="epoch", ylabel=name)

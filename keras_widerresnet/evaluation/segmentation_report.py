@@ -34,7 +34,8 @@ def write_report(run_dir: pathlib.Path, config, data: SegmentationData, protocol
     scored = score_test_split(network.predict, data, protocol, network.stride, run_dir, masks=False, shown=SHOWN)
     with (run_dir / "metrics.csv").open(newline="") as file:
         history = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
-    figures.learning_curves(history, run_dir / "curves.png", "mean_iou", "mean IoU at the logits' cells")
+    loss_label = "cross-entropy (training: hard pixels)" if config.loss == "bootstrapped" else "cross-entropy"
+    figures.learning_curves(history, run_dir / "curves.png", "mean_iou", "mean IoU at the logits' cells", loss_label)
     with replacing(run_dir / "report.md") as temporary:
         temporary.write_text(_report(config, data, protocol, scored, history))
     return run_dir / "report.md"
