@@ -25,6 +25,8 @@ setup(
         "keras>=3.12,<4",
         "matplotlib>=3.9",
         "numpy>=1.26",
+        "pillow>=10",
+        "requests>=2.31",
         "scikit-learn>=1.5",
         "scipy>=1.11",
         "tabulate>=0.9",
@@ -37,7 +39,10 @@ setup(
         "tensorflow-cpu": ["tensorflow-cpu>=2.19,<3"],
         "tensorflow-cuda": ["tensorflow[and-cuda]>=2.19,<3"],
         "augment": ["keras-cv>=0.9"],
+        "onnx": ["onnxruntime>=1.20", "tf2onnx>=1.17"],
+        # Its protobufs, tensorflow-serving-api, ask for the full tensorflow: they are installed with --no-deps, see docs/serving.md.
+        "serving": ["grpcio>=1.66"],
         "torch": ["torch>=2.4"],
-        "test": ["pytest>=8", "pillow>=10", "ruff>=0.8", "scikit-image>=0.24"],
+        "test": ["pytest>=8", "ruff>=0.8", "scikit-image>=0.24"],
     },
 )

@@ -1,0 +1,152 @@
+"""The graphs that are served, as `tf.Module`s: from bytes or pixels to answers, with the release's preprocessing inside."""
+
+from __future__ import annotations
+
+import pathlib
+
+import keras
+import tensorflow as tf
+
+from keras_widerresnet.data.pipeline import normalise, resize_longer_side, test_view
+from keras_widerresnet.enlarge import enlarge
+from keras_widerresnet.export.decode import decoded_rows
+from keras_widerresnet.label_maps import IGNORED
+
+
+class ServedWeights(tf.Module):
+    """A Keras model's function over variables that a SavedModel can hold.
+
+    Args:
+        model: a model for inference.
+        half: store kernels as float16; they are cast to float32 whenever they are read.
+    """
+
+    def __init__(self, model: keras.Model, half: bool = False):
+        super().__init__()
+        self._stored = [self._half(variable) if half else variable.value for variable in model.variables]
+        groups = [[id(variable) for variable in part] for part in (model.trainable_variables, model.non_trainable_variables)]
+
+        def outputs(images):  # a closure, so that the SavedModel holds variables only and no Keras layers
+            read = zip(model.variables, self._stored, strict=True)
+            values = {id(variable): tf.cast(stored, variable.dtype) for variable, stored in read}
+            return model.stateless_call(*([values[key] for key in group] for group in groups), images, training=False)[0]
+
+        self._outputs = outputs
+
+    @staticmethod
+    def _half(variable: keras.Variable) -> tf.Variable:
+        is_kernel = len(variable.shape) > 1
+        return tf.Variable(tf.cast(variable.value, tf.float16), trainable=False) if is_kernel else variable.value
+
+    def __call__(self, images: tf.Tensor):
+        return self._outputs(images)
+
+
+class ClassifierGraph(tf.Module):
+    """Signatures of a classification network.
+
+    Args:
+        model: from normalised images to probabilities (n, classes).
+        size: pixels of the shorter side and of the centre crop.
+        interpolation: of the resize.
+        labels: text file with one class name a line, which becomes an asset.
+        top: classes for each image.
+        half: see `ServedWeights`.
+    """
+
+    def __init__(self, model: keras.Model, size: int, interpolation: str, labels: pathlib.Path, top: int, half: bool = False):
+        super().__init__()
+        last = next((layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense)), None)
+        outputs = {"probabilities": model.output} | ({"features": last.input} if last else {})
+        self._network = ServedWeights(keras.Model(model.inputs, outputs), half)
+        self._labels = tf.saved_model.Asset(str(labels))
+        columns = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
+        lines = tf.lookup.TextFileInitializer(self._labels.asset_path, tf.int64, columns[0], tf.string, columns[1])
+        self._names = tf.lookup.StaticHashTable(lines, default_value="")
+        self._top = min(top, model.output_shape[-1])
+        pixels = tf.TensorSpec((None, size, size, 3), tf.float32, name="images")
+
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+        def serving_default(image_bytes):
+            views, _, valid = decoded_rows(image_bytes, lambda image: test_view(image, size, interpolation))
+            return self._answers(self._network(normalise(views))["probabilities"], valid)
+
+        @tf.function(input_signature=[pixels])
+        def tensor(images):
+            return {"probabilities": self._network(normalise(images))["probabilities"]}
+
+        @tf.function(input_signature=[pixels])
+        def features(images):
+            return {"features": self._network(normalise(images))["features"]}
+
+        self.endpoints = {"serving_default": serving_default, "tensor": tensor} | ({"features": features} if last else {})
+
+    def _answers(self, probabilities, valid) -> dict[str, tf.Tensor]:
+        best, indices = tf.math.top_k(probabilities, self._top)
+        indices = tf.where(valid[:, None], indices, -1)
+        return {
+            "classes": self._names.lookup(tf.cast(indices, tf.int64)),
+            "indices": indices,
+            "probabilities": tf.where(valid[:, None], best, 0.0),
+            "valid": valid,
+        }
+
+
+class SegmenterGraph(tf.Module):
+    """Signatures of a segmentation network.
+
+    Args:
+        model: from normalised images, H and W multiples of the stride, to logits at the cells.
+        stride: its output stride.
+        size: pixels to which the longer side is resized; 0 for none.
+        labels: text file with one class name a line, which becomes an asset.
+        half: see `ServedWeights`.
+    """
+
+    def __init__(self, model: keras.Model, stride: int, size: int, labels: pathlib.Path, half: bool = False):
+        super().__init__()
+        self._network = ServedWeights(model, half)
+        self._labels = tf.saved_model.Asset(str(labels))
+        self._stride, self._size = stride, size
+
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+        def serving_default(image_bytes):
+            images, sizes, valid = decoded_rows(image_bytes, lambda image: image)
+            specs = (tf.TensorSpec((None, None), tf.uint8), tf.TensorSpec((None, None), tf.float32))
+            # One after the other: images are large, and of different sizes.
+            label_maps, scores = tf.map_fn(self._one, (images, sizes), fn_output_signature=specs, parallel_iterations=1)
+            return {"label_maps": label_maps, "scores": scores, "sizes": sizes, "valid": valid}
+
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="images")])
+        def tensor(images):
+            return {"probabilities": self._probabilities(images)}
+
+        self.endpoints = {"serving_default": serving_default, "tensor": tensor}
+
+    def _one(self, row) -> tuple[tf.Tensor, tf.Tensor]:
+        """Label map, filled up with 255, and the probability of each pixel's class, filled up with 0, of one row of a padded batch."""
+        padded, size = row
+        full = tf.shape(padded)[:2]
+
+        def seen():
+            image = padded[: size[0], : size[1]]
+            shown = resize_longer_side(image, self._size) if self._size else tf.cast(image, tf.float32)
+            probabilities = self._probabilities(shown[None])
+            if self._size:
+                probabilities = tf.image.resize(probabilities, size, method="bicubic", antialias=True)
+            fill = [[0, full[0] - size[0]], [0, full[1] - size[1]]]
+            label_map = tf.cast(tf.argmax(probabilities[0], axis=-1, output_type=tf.int32), tf.uint8)
+            scores = tf.clip_by_value(tf.reduce_max(probabilities[0], axis=-1), 0.0, 1.0)  # bicubic enlargement overshoots
+            return tf.pad(label_map, fill, constant_values=IGNORED), tf.pad(scores, fill)
+
+        def nothing():
+            return tf.fill(full, tf.constant(IGNORED, tf.uint8)), tf.zeros(full)
+
+        return tf.cond(tf.reduce_all(size > 0), seen, nothing)
+
+    def _probabilities(self, images) -> tf.Tensor:
+        """Of every class at every pixel; the image is filled up to multiples of the stride with the mean colour."""
+        height, width = tf.unstack(tf.shape(images)[1:3])
+        fill = [[0, 0], [0, -height % self._stride], [0, -width % self._stride], [0, 0]]
+        cells = tf.nn.softmax(tf.cast(self._network(tf.pad(normalise(images), fill)), tf.float32))
+        return enlarge(cells, self._stride)[:, :height, :width]

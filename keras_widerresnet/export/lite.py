@@ -1,0 +1,55 @@
+"""TFLite files: half-precision weights, or whole networks of 8-bit numbers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+import tensorflow as tf
+
+
+def to_tflite(function: tf.types.experimental.ConcreteFunction, kind: str, calibration: Iterable[np.ndarray] = ()) -> bytes:
+    """A TFLite file.
+
+    Args:
+        function: from one tensor of images to probabilities.
+        kind: `"float16"` (weights in half, computed in float32) or `"int8"` (weights and activations; inputs and outputs stay float32).
+        calibration: for int8, images as the function takes them.
+    """
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], trackable_obj=function)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if kind == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    else:
+        converter.representative_dataset = lambda: ([images] for images in calibration)
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it expects statistics of quantised inputs; ours are float
+        return converter.convert()
+
+
+class LiteModel:
+    """A TFLite file, run by TFLite's own interpreter.
+
+    Args:
+        content: the file.
+        threads: for the interpreter; None for its own choice.
+    """
+
+    def __init__(self, content: bytes, threads: int | None = None):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # TensorFlow's own interpreter is to move to another package one day
+            self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
+        self._interpreter.allocate_tensors()
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Probabilities (n, classes) of float32 images (n, S, S, 3), which go through one by one."""
+        return np.concatenate([self._one(image[None]) for image in images])
+
+    def _one(self, images: np.ndarray) -> np.ndarray:
+        self._interpreter.set_tensor(self._input, images)
+        self._interpreter.invoke()
+        return self._interpreter.get_tensor(self._output)

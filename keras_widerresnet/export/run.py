@@ -1,0 +1,126 @@
+"""One export, from its configuration to a version that a server can load."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import pathlib
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_widerresnet.data.pipeline import normalise
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.export import lite, onnx, verify
+from keras_widerresnet.export.card import write_card
+from keras_widerresnet.export.config import ExportConfig
+from keras_widerresnet.export.fold import inference_network
+from keras_widerresnet.export.graphs import ClassifierGraph, SegmenterGraph
+from keras_widerresnet.export.source import Source, find_source
+from keras_widerresnet.export.version import new_version, remove_old
+from keras_widerresnet.export.warmup import PACKAGE, has_serving_api, write_warmup
+
+logger = logging.getLogger(__name__)
+
+LABELS_FILE, ONNX_FILE = "labels.txt", "model.onnx"
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportedVersion:
+    """What an export has left.
+
+    Args:
+        path: the version's folder.
+        checked: what was compared with the Keras model.
+        removed: numbers of old versions that are gone.
+    """
+
+    path: pathlib.Path
+    checked: list[verify.Checked]
+    removed: list[int]
+
+
+def export(config: ExportConfig) -> ExportedVersion:
+    """Writes a version: a SavedModel for TF Serving with labels, warm-up requests and `MODEL_CARD.md`, and TFLite and ONNX files if asked.
+
+    Every form is compared with the Keras model on real images before the version gets its name; until then it has a hidden one.
+
+    Raises:
+        InputError: for settings, weights or names that cannot be used, an existing version, a missing extra, or a form that differs from
+            the Keras model more than `verify.TOLERANCES`; nothing is left then.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise InputError(f"SavedModels are made with TensorFlow. Received: KERAS_BACKEND={keras.backend.backend()}")
+    if config.onnx:
+        onnx.check_installed()
+    with new_version(config.output, overwrite=config.overwrite) as (folder, path):
+        source = find_source(config)
+        if source.stride and (config.tflite or config.onnx):
+            raise InputError("--tflite and --onnx are for classification: segmentation networks take images of any size")
+        images, calibration = verify.real_images(config.images)
+        labels = folder / LABELS_FILE
+        labels.write_text("".join(f"{name}\n" for name in source.class_names))
+        write = _write_segmenter if source.stride else _write_classifier
+        checked = write(folder, config, source, images, calibration)
+        labels.unlink()  # a copy is in assets/
+        write_card(folder, config, source, checked)
+    return ExportedVersion(path, checked, remove_old(path, config.keep))
+
+
+def _write_classifier(folder: pathlib.Path, config: ExportConfig, source: Source, images, calibration) -> list[verify.Checked]:
+    model = inference_network(source.model, fold=config.fold)
+    shown = verify.views(images, source.size, config.interpolation)
+    expected = verify.expected_probabilities(source.model, shown)
+    checked = _write_single_files(folder, config, source, model, shown, expected, calibration)
+    half = config.weight_type == "float16"
+    graph = ClassifierGraph(model, source.size, config.interpolation, folder / LABELS_FILE, config.top, half)
+    tf.saved_model.save(graph, str(folder), signatures=graph.endpoints)
+    pixels = tf.constant(shown[:1])
+    requests = [("serving_default", "image_bytes", tf.constant(images[:1])), ("tensor", "images", pixels), ("features", "images", pixels)]
+    _warm_up(folder, config, [request for request in requests if request[0] in graph.endpoints])
+    loaded = tf.saved_model.load(str(folder))
+    return [*verify.check_classifier(loaded, shown, images, expected, config.weight_type), *checked]
+
+
+def _write_segmenter(folder: pathlib.Path, config: ExportConfig, source: Source, images, _) -> list[verify.Checked]:
+    model = inference_network(source.model, fold=config.fold)
+    graph = SegmenterGraph(model, source.stride, source.size, folder / LABELS_FILE, config.weight_type == "float16")
+    tf.saved_model.save(graph, str(folder), signatures=graph.endpoints)
+    _warm_up(folder, config, [("serving_default", "image_bytes", tf.constant(images[:1]))])
+    loaded = tf.saved_model.load(str(folder))
+    return verify.check_segmenter(loaded, source.model, images, source.stride, source.size, config.weight_type)
+
+
+def _write_single_files(folder, config: ExportConfig, source: Source, model, shown, expected, calibration) -> list[verify.Checked]:
+    """The TFLite and ONNX files, each checked."""
+    checked = []
+    function = single_function(model)
+    for kind in config.tflite:
+        sample = verify.views(calibration, source.size, config.interpolation) if kind == "int8" else np.zeros(0)
+        concrete = function.get_concrete_function(tf.TensorSpec((1, *shown.shape[1:]), tf.float32, name="images"))
+        content = lite.to_tflite(concrete, kind, (image[None] for image in sample))
+        checked.append(verify.check(f"TFLite, {kind}", kind, lite.LiteModel(content)(shown), expected))
+        (folder / f"model_{kind}.tflite").write_bytes(content)
+    if config.onnx:
+        content = onnx.to_onnx(function, tf.TensorSpec((None, *shown.shape[1:]), tf.float32, name="images"))
+        checked.append(verify.check("ONNX", "float32", onnx.OnnxModel(content)(shown), expected))
+        (folder / ONNX_FILE).write_bytes(content)
+    return checked
+
+
+def single_function(model: keras.Model) -> tf.types.experimental.GenericFunction:
+    """From images of values 0..255 to the model's output: what single files hold."""
+
+    @tf.function
+    def probabilities(images):
+        return model(normalise(images), training=False)
+
+    return probabilities
+
+
+def _warm_up(folder: pathlib.Path, config: ExportConfig, requests) -> None:
+    if config.warmup and has_serving_api():
+        write_warmup(folder, requests)
+    elif config.warmup:
+        logger.warning("No warm-up requests are written: %s is not installed (see docs/serving.md)", PACKAGE)

@@ -1,0 +1,202 @@
+"""Clients of TensorFlow Serving for the `serving_default` signature of classification exports: REST, and gRPC."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+from collections.abc import Sequence
+from typing import Protocol
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from keras_widerresnet.errors import InputError
+
+DEFAULT_MODEL = "wide_resnet"
+BACKOFF_SECONDS = 0.2
+UNAVAILABLE = (502, 503, 504)
+GRPC_ATTEMPTS = 5  # gRPC's own limit
+SERVING_EXTRA = "pip install --no-deps tensorflow-serving-api, and grpcio"
+
+Answer = list[tuple[int, str, float]]
+
+
+class Client(Protocol):
+    """A server's model, to be asked."""
+
+    def predict(self, images: Sequence[bytes]) -> list[Answer | None]:
+        """The top classes of a batch of encoded images.
+
+        Returns:
+            For each image `(index, class name, probability)`, best first; None for bytes that do not decode.
+
+        Raises:
+            InputError: if the server cannot be reached, has no such model or refuses the request, or the deadline has passed.
+        """
+
+    def check_ready(self) -> list[int]:
+        """The versions that the server has ready; raises `InputError` if there are none."""
+
+
+def connect(
+    server: str, model: str = DEFAULT_MODEL, *, version: int = 0, grpc: bool = False, deadline: float = 30.0, retries: int = 3
+) -> Client:
+    """A client; nothing is sent yet.
+
+    Args:
+        server: `HOST:PORT`; TF Serving's usual ports are 8501 for REST and 8500 for gRPC.
+        model: the name under which the server has the model.
+        version: of the model; 0 for the latest.
+        grpc: speak gRPC, not REST; needs tensorflow-serving-api.
+        deadline: seconds that a request may take; over REST each attempt, over gRPC all together.
+        retries: attempts after the first, with growing pauses, where the server cannot be reached or is not available; gRPC has 4 at most.
+
+    Raises:
+        InputError: for an address that is none, or if tensorflow-serving-api is wanted and missing.
+    """
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdecimal() or "/" in server:
+        raise InputError(f"A server is HOST:PORT, e.g. localhost:8501. Received: {server!r}")
+    if deadline <= 0 or retries < 0:
+        raise InputError(f"A deadline is positive and retries are not negative. Received: {deadline:g} and {retries}")
+    return (GrpcClient if grpc else RestClient)(server, model, version, deadline, retries)
+
+
+class RestClient:
+    """TF Serving's REST interface; see `connect`."""
+
+    def __init__(self, server: str, model: str, version: int, deadline: float, retries: int):
+        self._server, self._model, self._deadline = server, model, deadline
+        self._address = f"http://{server}/v1/models/{model}" + (f"/versions/{version}" if version else "")
+        # What was sent and not answered in time is not sent again: the deadline holds.
+        retry = Retry(
+            retries,
+            read=False,
+            backoff_factor=BACKOFF_SECONDS,
+            status_forcelist=UNAVAILABLE,
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy between us and the server that was named
+        self._session.mount("http://", HTTPAdapter(max_retries=retry))
+
+    def predict(self, images: Sequence[bytes]) -> list[Answer | None]:
+        instances = [{"b64": base64.b64encode(image).decode()} for image in images]
+        rows = self._asked("POST", f"{self._address}:predict", {"signature_name": "serving_default", "instances": instances})["predictions"]
+        return [_answer(row["valid"], row["indices"], row["classes"], row["probabilities"]) for row in rows]
+
+    def check_ready(self) -> list[int]:
+        statuses = self._asked("GET", self._address)["model_version_status"]
+        return _ready([(int(status["version"]), status["state"]) for status in statuses], self._server, self._model)
+
+    def _asked(self, method: str, address: str, body: dict | None = None) -> dict:
+        try:
+            response = self._session.request(method, address, json=body, timeout=self._deadline)
+        except requests.Timeout:
+            raise InputError(_too_late(self._server, self._deadline)) from None
+        except requests.RequestException as error:
+            reason = getattr(error.args[0], "reason", error) if error.args else error  # of the last try
+            raise InputError(_unreachable(self._server, "REST", reason)) from None
+        try:
+            content = response.json()
+        except json.JSONDecodeError:
+            raise InputError(f"{self._server} is no model server: it answers {response.status_code}, and no JSON") from None
+        if response.status_code == 404:
+            raise InputError(_no_model(self._server, self._model, content.get("error", "")))
+        if response.status_code != 200:
+            raise InputError(f"{self._server} refuses the request ({response.status_code}): {content.get('error', content)}")
+        return content
+
+
+class GrpcClient:
+    """TF Serving's gRPC interface; see `connect`."""
+
+    def __init__(self, server: str, model: str, version: int, deadline: float, retries: int):
+        if importlib.util.find_spec("tensorflow_serving") is None or importlib.util.find_spec("grpc") is None:
+            raise InputError(f"gRPC needs TF Serving's protobufs: {SERVING_EXTRA}")
+        import grpc
+        from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+        self._server, self._model, self._version, self._deadline = server, model, version, deadline
+        options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+        channel = grpc.insecure_channel(server, options=[*options, ("grpc.service_config", _retry_policy(retries))])
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(channel)
+
+    def predict(self, images: Sequence[bytes]) -> list[Answer | None]:
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        request = predict_pb2.PredictRequest(inputs={"image_bytes": tf.make_tensor_proto(list(images), tf.string)})
+        self._name(request.model_spec)
+        request.model_spec.signature_name = "serving_default"
+        outputs = self._asked(self._predictions.Predict, request).outputs
+        arrays = [tf.make_ndarray(outputs[name]).tolist() for name in ("valid", "indices", "classes", "probabilities")]
+        return [_answer(valid, indices, map(bytes.decode, names), scores) for valid, indices, names, scores in zip(*arrays, strict=True)]
+
+    def check_ready(self) -> list[int]:
+        from tensorflow_serving.apis import get_model_status_pb2
+
+        request = get_model_status_pb2.GetModelStatusRequest()
+        self._name(request.model_spec)
+        response = self._asked(self._models.GetModelStatus, request)
+        states = get_model_status_pb2.ModelVersionStatus.State
+        listed = [(status.version, states.Name(status.state)) for status in response.model_version_status]
+        return _ready(listed, self._server, self._model)
+
+    def _name(self, spec) -> None:
+        spec.name = self._model
+        if self._version:
+            spec.version.value = self._version
+
+    def _asked(self, method, request):
+        import grpc
+
+        try:
+            return method(request, timeout=self._deadline)
+        except grpc.RpcError as error:
+            code, details = error.code(), error.details()
+        if code == grpc.StatusCode.NOT_FOUND:
+            raise InputError(_no_model(self._server, self._model, details))
+        if code == grpc.StatusCode.DEADLINE_EXCEEDED:
+            raise InputError(_too_late(self._server, self._deadline))
+        if code == grpc.StatusCode.UNAVAILABLE:
+            raise InputError(_unreachable(self._server, "gRPC", details))
+        raise InputError(f"{self._server} refuses the request ({code.name}): {details}")
+
+
+def _retry_policy(retries: int) -> str:
+    policy = {
+        "maxAttempts": min(1 + retries, GRPC_ATTEMPTS),
+        "initialBackoff": f"{BACKOFF_SECONDS}s",
+        "maxBackoff": "5s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps({"methodConfig": [{"name": [{}]} | ({"retryPolicy": policy} if retries else {})]})
+
+
+def _answer(valid, indices, classes, probabilities) -> Answer | None:
+    return list(zip(indices, classes, probabilities, strict=True)) if valid else None
+
+
+def _ready(statuses: list[tuple[int, str]], server: str, model: str) -> list[int]:
+    ready = sorted(version for version, state in statuses if state == "AVAILABLE")
+    if not ready:
+        raise InputError(f"{server} has no version of {model!r} ready: {statuses}")
+    return ready
+
+
+def _unreachable(server: str, kind: str, reason: object) -> str:
+    return f"No server answers at {server} over {kind} ({' '.join(str(reason).split())[:200]})"
+
+
+def _no_model(server: str, model: str, reason: str) -> str:
+    return f"{server} has no model {model!r}, or not that version of it ({reason.strip()}); --served_model is its name there"
+
+
+def _too_late(server: str, deadline: float) -> str:
+    return f"{server} has not answered within {deadline:g} s; --deadline allows more"
