@@ -1,4 +1,4 @@
-"""Speed and memory, as ratios in one run: `python scripts/benchmark.py input [JPEG...]`, `python scripts/benchmark.py step --remat`."""
+"""Speed and memory, as ratios in one run: `python scripts/benchmark.py input [JPEG...]`, or `step --remat`, or `decomposition`."""
 
 import csv
 import pathlib
@@ -11,9 +11,9 @@ PIXELS = (375, 500)
 flags.DEFINE_integer("repeats", 3, "Rounds, or steps; medians are reported.", lower_bound=1)
 flags.DEFINE_float("seconds", 5.0, "input: length of each measurement.", lower_bound=0.1)
 flags.DEFINE_string("output", "", "CSV file to write.")
-flags.DEFINE_string("structure", "A", "step: the network.")
-flags.DEFINE_float("width", 1.0, "step: factor for the channels of all stages.")
-flags.DEFINE_integer("batch_size", 8, "step: images.", lower_bound=1)
+flags.DEFINE_string("structure", "A", "step, decomposition: the network.")
+flags.DEFINE_float("width", 1.0, "step, decomposition: factor for the channels of all stages.")
+flags.DEFINE_integer("batch_size", 8, "step, decomposition: images.", lower_bound=1)
 flags.DEFINE_bool("remat", False, "step: compute the units' activations anew in the backward pass.")
 flags.DEFINE_bool("jit_compile", False, "step: compile with XLA.")
 flags.DEFINE_integer("accumulate_steps", 1, "step: parts that go through one after the other.", lower_bound=1)
@@ -26,9 +26,10 @@ def main(arguments):
     from keras_widerresnet.errors import InputError
 
     kind, *files = arguments
-    if kind not in ("input", "step") or (files and kind != "input"):
-        raise InputError(f"What to measure is `input`, with JPEG files or none, or `step`. Received: {' '.join(arguments)!r}")
-    rows = _input(files) if kind == "input" else _step()
+    measures = {"input": _input, "step": _step, "decomposition": _decomposition}
+    if kind not in measures or (files and kind != "input"):
+        raise InputError(f"What to measure is one of {', '.join(measures)}; JPEG files go with input. Received: {' '.join(arguments)!r}")
+    rows = measures[kind](files)
     if flags.FLAGS.output:
         with open(flags.FLAGS.output, "w", newline="") as file:
             writer = csv.DictWriter(file, rows[0])
@@ -48,7 +49,7 @@ def _input(files):
     return input_speeds(encoded, flags.FLAGS.repeats, flags.FLAGS.seconds)
 
 
-def _step():
+def _step(_):
     from keras_widerresnet.training.config import TrainingConfig
     from keras_widerresnet.training.step_benchmark import step_cost
 
@@ -57,5 +58,12 @@ def _step():
     return [{**options, **step_cost(TrainingConfig(output_dir="", **options), repeats=flags.FLAGS.repeats)}]
 
 
+def _decomposition(_):
+    from keras_widerresnet.analysis.cost import decomposition_cost
+
+    options = {name: flags.FLAGS[name].value for name in ("structure", "width", "batch_size", "repeats")}
+    return [{**options, **decomposition_cost(**options)}]
+
+
 if __name__ == "__main__":
-    command_line.run(main, arguments="of: input, step")
+    command_line.run(main, arguments="of: input, step, decomposition")

@@ -102,7 +102,7 @@ def _write(name: str, file: str, size: int, path: pathlib.Path) -> None:
         concrete = single_function(model).get_concrete_function(tf.TensorSpec((1, size, size, 3), tf.float32, name="images"))
         path.write_bytes(lite.to_tflite(concrete, TFLITE[name], (image[None] for image in calibration)))
     else:
-        path.write_bytes(onnx.to_onnx(single_function(model), tf.TensorSpec((None, size, size, 3), tf.float32, name="images")))
+        path.write_bytes(onnx.to_onnx(model, size))
 
 
 def _loaded(name: str, path: pathlib.Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], int | None]:

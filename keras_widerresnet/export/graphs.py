@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -13,8 +14,20 @@ from keras_widerresnet.export.decode import decoded_rows
 from keras_widerresnet.label_maps import IGNORED
 
 
+def with_values(model: keras.Model) -> Callable:
+    """A model's function for inference of (its variables' values, in the order of `model.variables`; images)."""
+    groups = [[id(variable) for variable in part] for part in (model.trainable_variables, model.non_trainable_variables)]
+    keys = [id(variable) for variable in model.variables]
+
+    def outputs(values, images):
+        by_key = dict(zip(keys, values, strict=True))
+        return model.stateless_call(*([by_key[key] for key in group] for group in groups), images, training=False)[0]
+
+    return outputs
+
+
 class ServedWeights(tf.Module):
-    """A Keras model's function over variables that a SavedModel can hold.
+    """A Keras model's function over variables that a SavedModel can hold; the SavedModel knows of no Keras layers.
 
     Args:
         model: a model for inference.
@@ -24,14 +37,8 @@ class ServedWeights(tf.Module):
     def __init__(self, model: keras.Model, half: bool = False):
         super().__init__()
         self._stored = [self._half(variable) if half else variable.value for variable in model.variables]
-        groups = [[id(variable) for variable in part] for part in (model.trainable_variables, model.non_trainable_variables)]
-
-        def outputs(images):  # a closure, so that the SavedModel holds variables only and no Keras layers
-            read = zip(model.variables, self._stored, strict=True)
-            values = {id(variable): tf.cast(stored, variable.dtype) for variable, stored in read}
-            return model.stateless_call(*([values[key] for key in group] for group in groups), images, training=False)[0]
-
-        self._outputs = outputs
+        self._dtypes = [variable.dtype for variable in model.variables]
+        self._outputs = with_values(model)
 
     @staticmethod
     def _half(variable: keras.Variable) -> tf.Variable:
@@ -39,7 +46,7 @@ class ServedWeights(tf.Module):
         return tf.Variable(tf.cast(variable.value, tf.float16), trainable=False) if is_kernel else variable.value
 
     def __call__(self, images: tf.Tensor):
-        return self._outputs(images)
+        return self._outputs([tf.cast(stored, dtype) for stored, dtype in zip(self._stored, self._dtypes, strict=True)], images)
 
 
 class ClassifierGraph(tf.Module):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
 
+import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_widerresnet.data.pipeline import normalise
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.export.graphs import with_values
 
 OPSET = 17
 
@@ -20,12 +22,38 @@ def check_installed() -> None:
         raise InputError(f'ONNX export needs {" and ".join(missing)}: pip install ".[onnx]"')
 
 
-def to_onnx(function: Callable, spec: tf.TensorSpec) -> bytes:
-    """An ONNX file of a TensorFlow function of one tensor."""
+def to_onnx(model: keras.Model, size: int) -> bytes:
+    """An ONNX file from `images`, float32 (n, size, size, 3) of values 0..255, to the model's output.
+
+    tf2onnx takes 80 times the memory of a network's constants; so it gets the weights as inputs, which become constants afterwards.
+    """
     import tf2onnx
 
-    model, _ = tf2onnx.convert.from_function(function, input_signature=[spec], opset=OPSET)
-    return model.SerializeToString()
+    outputs = with_values(model)
+    arrays = {f"weight_{number}": variable.numpy() for number, variable in enumerate(model.variables)}
+
+    def function(images, *values):
+        return outputs(values, normalise(images))
+
+    specs = [tf.TensorSpec(array.shape, array.dtype, name=name) for name, array in arrays.items()]
+    images = tf.TensorSpec((None, size, size, 3), tf.float32, name="images")
+    found, _ = tf2onnx.convert.from_function(tf.function(function), input_signature=[images, *specs], opset=OPSET)
+    _make_constant(found.graph, arrays)
+    return found.SerializeToString()
+
+
+def _make_constant(graph, arrays: dict[str, np.ndarray]) -> None:
+    """Inputs of an ONNX graph, by name, become constants; where they were only to be transposed, their transposes do."""
+    from onnx import numpy_helper
+
+    for kept in (value for value in list(graph.input) if value.name in arrays):
+        graph.input.remove(kept)
+    for node in [node for node in graph.node if node.op_type == "Transpose" and node.input[0] in arrays]:
+        (order,) = (attribute.ints for attribute in node.attribute if attribute.name == "perm")
+        arrays[node.output[0]] = np.ascontiguousarray(arrays[node.input[0]].transpose(order))
+        graph.node.remove(node)
+    used = {name for node in graph.node for name in node.input}
+    graph.initializer.extend(numpy_helper.from_array(array, name) for name, array in arrays.items() if name in used)
 
 
 class OnnxModel:

@@ -103,7 +103,7 @@ def _write_single_files(folder, config: ExportConfig, source: Source, model, sho
         checked.append(verify.check(f"TFLite, {kind}", kind, lite.LiteModel(content)(shown), expected))
         (folder / f"model_{kind}.tflite").write_bytes(content)
     if config.onnx:
-        content = onnx.to_onnx(function, tf.TensorSpec((None, *shown.shape[1:]), tf.float32, name="images"))
+        content = onnx.to_onnx(model, source.size)
         checked.append(verify.check("ONNX", "float32", onnx.OnnxModel(content)(shown), expected))
         (folder / ONNX_FILE).write_bytes(content)
     return checked
