@@ -11,12 +11,15 @@ import keras_widerresnet as kw
 
 @contextlib.contextmanager
 def float64():
-    before = keras.config.floatx()
+    # Keras takes the policy from the float type only until the policy is first asked for.
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     try:
         yield
     finally:
-        keras.config.set_floatx(before)
+        keras.config.set_floatx(floatx)
+        keras.config.set_dtype_policy(policy)
 
 
 def nonlinear(units, width=4, classes=3, seed=0):

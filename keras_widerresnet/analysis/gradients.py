@@ -67,7 +67,8 @@ class Decomposition:
     """Decomposes gradients of a loss over a network.
 
     Batch norm uses its running statistics and nothing is dropped, so that the gradient of a mean over images is the mean of the images'
-    own gradients; the type is the network's: a network built under `keras.config.set_floatx("float64")` is decomposed in float64.
+    own gradients; the type is the network's: one built after `keras.config.set_floatx("float64")` and
+    `keras.config.set_dtype_policy("float64")` is decomposed in float64.
 
     Args:
         chain: the network, see `residual_chain`.
