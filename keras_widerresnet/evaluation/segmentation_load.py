@@ -64,8 +64,8 @@ def load_segmenter(weights: str, model: str = "", *, output_stride: int = 8, poo
     if weights.endswith(".keras"):
         network = load_keras_file(weights)
     else:
-        network = _built(weights, record, model, output_stride=output_stride, pool_padding=pool_padding, width=width)
-    network = _at_cells(network)
+        network = built_segmenter(weights, record, model, output_stride=output_stride, pool_padding=pool_padding, width=width)
+    network = at_cells(network)
     stride = stride_of(network, repr(weights))
     return Segmenter(predictor(network), network.output_shape[-1], stride, record)
 
@@ -113,7 +113,17 @@ def stride_of(model: keras.Model, name: str) -> int:
     return int(min(strides))
 
 
-def _built(weights: str, record: Pretrained | None, model: str, *, output_stride: int, **options) -> keras.Model:
+def built_segmenter(weights: str, record: Pretrained | None, model: str, *, output_stride: int, **options) -> keras.Model:
+    """The network that a name or a file of weights makes.
+
+    Args:
+        weights, model, output_stride: as in `load_segmenter`.
+        record: of a name, else None.
+        options: `pool_padding` and `width`.
+
+    Raises:
+        InputError: if the weights are not found, or not of a segmentation network.
+    """
     if record:
         return WideResNetFCN(model or record.structure, record.classes, record.classifier_convs, output_stride, weights, **options)
     if not pathlib.Path(weights).is_file():
@@ -130,7 +140,7 @@ def _built(weights: str, record: Pretrained | None, model: str, *, output_stride
     return network
 
 
-def _at_cells(network: keras.Model) -> keras.Model:
+def at_cells(network: keras.Model) -> keras.Model:
     """Without the enlargement that `upsample=True` puts behind the logits: ours knows of shifts and sizes."""
     enlarges = len(network.layers) > 0 and isinstance(network.layers[-1], Enlarge)
     return keras.Model(network.inputs, network.layers[-1].input) if enlarges else network

@@ -98,10 +98,9 @@ def _network(weights: str, model: str, config: ExportConfig) -> tuple[keras.Mode
         network = _in_float32(load_keras_file(weights))
         task = task or ("segmentation" if len(network.output_shape) == 4 else "")
     if task == "segmentation":
-        # Private until that module gives its model out.
         if network is None:
-            network = segmentation_load._built(weights, record, model, output_stride=config.output_stride, **options)
-        network = segmentation_load._at_cells(network)
+            network = segmentation_load.built_segmenter(weights, record, model, output_stride=config.output_stride, **options)
+        network = segmentation_load.at_cells(network)
         return network, segmentation_load.stride_of(network, repr(weights))
     return _with_probabilities(weights, network or classifier(weights, model, **options)), 0
 
