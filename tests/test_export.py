@@ -1,5 +1,6 @@
 """Exports against the Keras model, on real photographs; versions that are there whole or not at all."""
 
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -264,13 +265,16 @@ def test_a_server_that_polls_sees_whole_versions_only(tmp_path):
     base, seen, stop = tmp_path / "net", set(), threading.Event()
 
     def poll():
-        while not stop.is_set():
+        is_last = False
+        while not is_last:
+            is_last = stop.is_set()  # one more look when all is written
             for number in versions(base):
                 folder = base / str(number)
-                try:
-                    seen.add((number, *sorted(entry.name for entry in folder.iterdir())))
-                except FileNotFoundError:
-                    seen.add((number, "gone meanwhile"))
+                with contextlib.suppress(FileNotFoundError):
+                    before = folder.stat().st_ino
+                    names = sorted(entry.name for entry in folder.iterdir())
+                    if folder.stat().st_ino == before:  # else it was replaced while it was listed
+                        seen.add((number, *names))
 
     thread = threading.Thread(target=poll)
     thread.start()
@@ -284,7 +288,7 @@ def test_a_server_that_polls_sees_whole_versions_only(tmp_path):
     finally:
         stop.set()
         thread.join()
-    assert {row for row in seen if row[1:] != ("gone meanwhile",)} == {(number, "a", "b", "c") for number in (1, 2, 3, 4)}
+    assert {(number, "a", "b", "c") for number in (3, 4)} <= seen <= {(number, "a", "b", "c") for number in (1, 2, 3, 4)}
 
 
 def test_a_failed_or_late_export_leaves_nothing(tmp_path):
