@@ -10,6 +10,7 @@ import matplotlib
 import matplotlib.figure
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from keras_widerresnet.analysis.effective_depth import EffectiveDepth
 from keras_widerresnet.analysis.measure import Lesions
@@ -169,6 +170,10 @@ def study(cells: Sequence[Cell], path: pathlib.Path) -> None:
     effective.plot(all_units, all_units, color="0.6", linestyle=":", label="all units")
     by_depth.set(xlabel="residual units", ylabel="test error %")
     by_cost.set(xlabel="multiply-adds of an image, millions (labels: units)", ylabel="test error %", xscale="log")
+    # Plain numbers at 1, 2 and 5 of each decade: labels of all minor ticks would run into one another.
+    by_cost.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    by_cost.xaxis.set_major_formatter("{x:g}")
+    by_cost.xaxis.set_minor_formatter(NullFormatter())
     effective.set(xlabel="residual units", ylabel="effective depth")
     for axes in (by_depth, effective):
         axes.set_xscale("log", base=2)
