@@ -17,7 +17,8 @@ GRID_COLUMNS = 6
 SHEET_COLUMNS = 4
 
 
-def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
+def save_figure(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
+    """Writes a figure, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=DPI, bbox_inches="tight")
 
@@ -51,7 +52,7 @@ def learning_curves(
     for axes in (loss, scores, rate):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], path: pathlib.Path) -> None:
@@ -74,7 +75,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names: Seq
     )
     if not few:
         axes.set(xticks=[], yticks=[])
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def mistakes_grid(images: Sequence[np.ndarray], captions: Sequence[str], path: pathlib.Path) -> None:
@@ -88,7 +89,7 @@ def mistakes_grid(images: Sequence[np.ndarray], captions: Sequence[str], path: p
         axes.set_title(caption, fontsize=8)
     if not images:
         figure.text(0.5, 0.5, "No test image is classified wrongly.", ha="center", va="center")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def contact_sheet(
@@ -111,7 +112,7 @@ def contact_sheet(
         bottom.set(xlim=(0, 1), xlabel="probability")
         bottom.set_yticks([])
         bottom.invert_yaxis()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def accuracy_curves(curves: dict[str, np.ndarray], path: pathlib.Path) -> None:
@@ -126,4 +127,4 @@ def accuracy_curves(curves: dict[str, np.ndarray], path: pathlib.Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     axes.xaxis.get_major_locator().set_params(integer=True)
-    _save(figure, path)
+    save_figure(figure, path)

@@ -7,11 +7,11 @@ import pathlib
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
-from tabulate import tabulate
 
 from keras_widerresnet.data import ImageData
 from keras_widerresnet.data.pipeline import shown_image
 from keras_widerresnet.evaluation import figures
+from keras_widerresnet.evaluation.evaluation_directory import markdown_table
 from keras_widerresnet.files import replacing
 from keras_widerresnet.structures import Structure
 
@@ -74,7 +74,7 @@ def _report(config, structure, data, crop_size, probabilities, labels, predicted
     ]
     return f"""# {structure} on {data.name}
 
-{_table(results, ("final model", ""))}
+{markdown_table(results, ("final model", ""))}
 
 The same run again, from the repository: `python scripts/train.py --flagfile=RUN/flags.txt --output_dir=ANOTHER` (flags in
 [flags.txt](flags.txt), package versions in [versions.json](versions.json)).
@@ -87,14 +87,10 @@ The worst mistakes: the test images that were least expected to be what they are
 
 ![worst mistakes](worst_mistakes.png)
 
-{_table(network, ("network", ""))}
+{markdown_table(network, ("network", ""))}
 
-{_table(classes, ("class", "test images", "recall", "precision"))}
+{markdown_table(classes, ("class", "test images", "recall", "precision"))}
 """
-
-
-def _table(rows, headers) -> str:
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
 def _write_predictions(path, data, labels, predicted, probabilities) -> None:

@@ -12,8 +12,7 @@ import numpy as np
 from matplotlib.patches import Patch
 from PIL import Image
 
-from keras_widerresnet.evaluation.figures import DPI
-from keras_widerresnet.files import replacing
+from keras_widerresnet.evaluation.figures import save_figure
 from keras_widerresnet.label_maps import IGNORED, LabelMap
 
 PANELS = ("image", "truth", "prediction", "errors")
@@ -61,7 +60,7 @@ def overlays(examples: Sequence[Example], labels: LabelMap, path: pathlib.Path) 
             axes.set_title(name, loc="right", fontsize=9, color="0.35")
     handles = _legend(examples, labels)
     figure.legend(handles=handles, loc="outside lower center", ncols=min(LEGEND_COLUMNS, len(handles)), frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def panels(example: Example, labels: LabelMap) -> list[np.ndarray]:
@@ -104,7 +103,7 @@ def class_iou_bars(rows: Sequence[tuple[str, int, float, float]], colors: Sequen
         axes.set_title(f"mean IoU {np.mean(ious) * 100:.2f} % over {len(ious)} classes", fontsize=10)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _legend(examples: Sequence[Example], labels: LabelMap) -> list[Patch]:
@@ -130,8 +129,3 @@ def _shrunk(example: Example) -> Example:
     image = np.asarray(Image.fromarray(example.image).resize(size, Image.Resampling.LANCZOS))
     ids = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.NEAREST)) for one in (example.truth, example.predicted)]
     return Example(example.caption, image, *ids)
-
-
-def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI, bbox_inches="tight")

@@ -9,8 +9,8 @@ import pathlib
 import shlex
 
 import tensorflow as tf
-from tabulate import tabulate
 
+from keras_widerresnet.evaluation.evaluation_directory import markdown_table
 from keras_widerresnet.export.config import ExportConfig
 from keras_widerresnet.export.source import FLAGS_FILE, Source
 from keras_widerresnet.export.verify import Checked
@@ -36,7 +36,7 @@ def write_card(folder: pathlib.Path, config: ExportConfig, source: Source, check
     versions = {"tensorflow": tf.__version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
     text = f"""# {folder.resolve().parent.name}
 
-{_table(rows, ("what", ""))}
+{markdown_table(rows, ("what", ""))}
 
 ## Measured
 
@@ -44,7 +44,7 @@ def write_card(folder: pathlib.Path, config: ExportConfig, source: Source, check
 
 Against the Keras model, at export, largest difference of a probability relative to the largest:
 
-{_table(differences, ("form", "difference", "refused above"))}
+{markdown_table(differences, ("form", "difference", "refused above"))}
 
 ## Signatures
 
@@ -110,7 +110,7 @@ def _signatures(source: Source) -> str:
             ("tensor", f"`images`: float32 (n, {side}, {side}, 3), {pixels}", "`probabilities`: float32 (n, classes)"),
             ("features", "the same", "`features`: float32 (n, channels), what the classifier reads"),
         ]
-    return _table(rows, ("signature", "takes", "gives"))
+    return markdown_table(rows, ("signature", "takes", "gives"))
 
 
 def _command(config: ExportConfig) -> str:
@@ -128,7 +128,3 @@ def _flag(name: str, value: object) -> str:
 def _run_flags(source: Source) -> str:
     path = source.run_dir / FLAGS_FILE if source.run_dir else None
     return f"\nFlags of the run that trained it:\n\n```\n{path.read_text().strip()}\n```\n" if path else ""
-
-
-def _table(rows: list, headers: tuple[str, ...]) -> str:
-    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
