@@ -10,6 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 from absl import app, flags, logging
 
 BAD_INPUT = 2
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
 
 
 def run(main: Callable[..., None], arguments: str = "") -> None:
@@ -41,6 +42,25 @@ def run(main: Callable[..., None], arguments: str = "") -> None:
             _fail(error, error.exit_code)
 
     app.run(guarded, flags_parser=parse)
+
+
+def restart_with_huge_pages() -> None:
+    """Starts this process anew, under its number, with pages of 2 MB for large allocations; does nothing if it has them.
+
+    glibc asks the system for them (Linux, glibc 2.35 and newer) if its environment said so before the process began.
+    """
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if sys.platform == "linux" and HUGE_PAGES.partition("=")[0] not in tunables:
+        os.environ["GLIBC_TUNABLES"] = f"{tunables}:{HUGE_PAGES}".lstrip(":")
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def hold_weights_frozen() -> None:
+    """For scripts that only run networks: every convolution keeps its weights in oneDNN's own layout from its first call on.
+
+    TensorFlow reads the setting at its first operation. A network whose weights are set after that would go on with the old ones.
+    """
+    os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
 
 
 def whole_numbers(name: str) -> list[int]:

@@ -22,6 +22,7 @@ def main():
     from tabulate import tabulate
 
     from keras_widerresnet import WideResNetA1
+    from keras_widerresnet.compare import difference
     from keras_widerresnet.evaluation.ports import with_port_mistakes
     from keras_widerresnet.weights.official import assign_official, official_shapes
 
@@ -35,8 +36,7 @@ def main():
     rows = []
     for label, mistakes in ROWS:
         logits = with_port_mistakes(model, **mistakes).predict(image, verbose=0)
-        difference = np.abs(logits - expected).max() / np.abs(expected).max()
-        rows.append((label, f"{difference:.1e}"))
+        rows.append((label, f"{difference(logits, expected):.1e}"))
     headers = ("the same weights run with", "largest difference from the official logits, relative to the largest")
     print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
 

@@ -30,6 +30,7 @@ flags.DEFINE_bool("overwrite", False, "Replace an existing evaluation.")
 
 
 def main():
+    command_line.hold_weights_frozen()
     from tabulate import tabulate
 
     from keras_widerresnet.evaluation.segmentation import RESULT_HEADERS, evaluate_segmentation

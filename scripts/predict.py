@@ -27,6 +27,7 @@ flags.DEFINE_integer("retries", 3, "--server: tries after the first, if it canno
 
 
 def main(images):
+    command_line.hold_weights_frozen()
     from tabulate import tabulate
 
     from keras_widerresnet.errors import InputError

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 
+import command_line
 from absl import flags
 
 PADDINGS = ["ceil", "symmetric", "valid"]
@@ -47,6 +48,7 @@ def define(*, structure: str, crop_size: int, batch_size: int, learning_rate: fl
 
 def train(config_class: type) -> None:
     """Trains by the flags named as the fields of a `RunConfig`."""
+    command_line.restart_with_huge_pages()
     from keras_widerresnet.training.run import train
 
     logging.getLogger("keras_widerresnet").setLevel(logging.INFO)

@@ -9,12 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_widerresnet.compare import difference
 from keras_widerresnet.data import load_data
 from keras_widerresnet.data.images import decode_rgb
+from keras_widerresnet.data.photographs import sample_jpegs
 from keras_widerresnet.data.pipeline import normalise, test_view
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.evaluation.dense import SegmentationProtocol, pixel_scores
-from keras_widerresnet.evaluation.input_benchmark import sample_jpegs
 from keras_widerresnet.evaluation.segmentation_load import predictor
 
 # Largest difference of a probability from the Keras model's, relative to the largest; ours.
@@ -36,11 +37,6 @@ class Checked:
     form: str
     difference: float
     tolerance: float
-
-
-def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, relative to the largest expected value."""
-    return float(np.abs(np.asarray(found, np.float64) - expected).max() / np.abs(expected).max())
 
 
 def check(form: str, kind: str, found: np.ndarray, expected: np.ndarray) -> Checked:
