@@ -10,15 +10,14 @@ import tempfile
 import time
 from collections.abc import Callable
 
-import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from keras_widerresnet.evaluation.load import load_keras_file
+from keras_widerresnet.benchmark.workload import Workload, write_saved_model
+from keras_widerresnet.compare import difference
 from keras_widerresnet.export import lite, onnx, verify
 from keras_widerresnet.export.fold import inference_network
-from keras_widerresnet.export.graphs import ClassifierGraph
 from keras_widerresnet.export.run import single_function
 
 CALIBRATED = 8
@@ -47,26 +46,27 @@ class Form:
     operations: int | None = None
 
 
-def export_forms(model: keras.Model, size: int, repeats: int = 10, threads: int = 2) -> list[Form]:
+def export_forms(workload: Workload, repeats: int = 10) -> list[Form]:
     """SavedModel plain, folded and in half, TFLite in half and in 8 bits, and ONNX, each asked for one image at a time.
 
     Args:
-        model: from normalised images to probabilities.
-        size: pixels of a side.
+        workload: a prepared network; TFLite takes its threads, the others take the cores that there are.
         repeats: rounds; in each every form runs once, so that a noisy machine is noisy to all.
-        threads: of TFLite; the others take the cores that there are.
+
+    Raises:
+        InputError: if the `onnx` extra is not installed.
     """
+    onnx.check_installed()
+    size, threads = workload.size, workload.threads
     shown = verify.views(verify.real_images("")[0], size, "bicubic")
-    expected = verify.expected_probabilities(model, shown)
+    expected = verify.expected_probabilities(workload.model(), shown)
     names = (*SAVED_MODELS, *TFLITE, ONNX)
     with tempfile.TemporaryDirectory() as place:
-        file = pathlib.Path(place) / "model.keras"
-        model.save(file)
         paths = {name: pathlib.Path(place) / str(number) for number, name in enumerate(names)}
         # Each in a process of its own, with which its memory goes: converting 109 M parameters takes gigabytes.
         for name, path in paths.items():
             with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                pool.submit(_write, name, str(file), size, path).result()
+                pool.submit(_write, name, workload, path).result()
         asked = {name: _loaded(name, path, threads) for name, path in paths.items()}
         times = {name: [] for name in names}
         found = {name: np.concatenate([ask(image[None]) for image in shown]) for name, (ask, _) in asked.items()}  # and warms up
@@ -78,7 +78,7 @@ def export_forms(model: keras.Model, size: int, repeats: int = 10, threads: int 
                 times[name].append(time.perf_counter() - begin)
         sizes = {name: sum(entry.stat().st_size for entry in (path, *path.rglob("*")) if entry.is_file()) for name, path in paths.items()}
     return [
-        Form(name, sizes[name] / 1e6, float(np.median(times[name])) * 1e3, verify.difference(found[name], expected), count)
+        Form(name, sizes[name] / 1e6, float(np.median(times[name])) * 1e3, difference(found[name], expected), count)
         for name, (_, count) in asked.items()
     ]
 
@@ -89,15 +89,13 @@ def operations(function: tf.types.experimental.ConcreteFunction) -> int:
     return sum(node.op not in ("Const", "Identity", "NoOp", "Placeholder") for node in frozen.node)
 
 
-def _write(name: str, file: str, size: int, path: pathlib.Path) -> None:
-    fold, half = SAVED_MODELS.get(name, (True, False))
-    model = inference_network(load_keras_file(file), fold=fold)
+def _write(name: str, workload: Workload, path: pathlib.Path) -> None:
     if name in SAVED_MODELS:
-        labels = path.with_suffix(".txt")
-        labels.write_text("".join(f"class {k}\n" for k in range(model.output_shape[-1])))
-        graph = ClassifierGraph(model, size, "bicubic", labels, 5, half)
-        tf.saved_model.save(graph, str(path), signatures=graph.endpoints)
-    elif name in TFLITE:
+        fold, half = SAVED_MODELS[name]
+        write_saved_model(workload, path, fold=fold, half=half)
+        return
+    model, size = inference_network(workload.model()), workload.size
+    if name in TFLITE:
         calibration = verify.views(verify.real_images("")[0], size, "bicubic")[:CALIBRATED]
         concrete = single_function(model).get_concrete_function(tf.TensorSpec((1, size, size, 3), tf.float32, name="images"))
         path.write_bytes(lite.to_tflite(concrete, TFLITE[name], (image[None] for image in calibration)))

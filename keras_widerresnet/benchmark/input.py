@@ -115,17 +115,3 @@ def _pil_window(size: tuple[int, int], generator) -> tuple[int, int, int, int]:
             return int(generator.integers(width - columns + 1)), int(generator.integers(height - rows + 1)), columns, rows
     side = min(size)
     return (width - side) // 2, (height - side) // 2, side, side
-
-
-def sample_jpegs(height: int, width: int) -> list[bytes]:
-    """scikit-learn's two photographs and their mirror images as JPEG files (quality 92, colours at half resolution)."""
-    from PIL import Image
-    from sklearn.datasets import load_sample_images
-
-    encoded = []
-    for photograph in load_sample_images().images:
-        for view in (photograph, photograph[:, ::-1]):
-            buffer = io.BytesIO()
-            Image.fromarray(view).resize((width, height), Image.Resampling.LANCZOS).save(buffer, "JPEG", quality=92)
-            encoded.append(buffer.getvalue())
-    return encoded

@@ -1,0 +1,165 @@
+"""The benchmark's arithmetic against closed forms, and that all contenders compute the same network. No time is asserted."""
+
+import csv
+import functools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from keras_widerresnet.benchmark import inference, report, startup, threads, training
+from keras_widerresnet.benchmark.comparison import Comparison
+from keras_widerresnet.benchmark.contender import Contender
+from keras_widerresnet.benchmark.floor import Rates, floor_seconds
+from keras_widerresnet.benchmark.passes import Measured, measure
+from keras_widerresnet.benchmark.scaling import Growth, fitted_exponent
+from keras_widerresnet.benchmark.workload import CLASSES, Workload, prepare
+from keras_widerresnet.errors import InputError
+
+STRUCTURE = "28-1-1-0-0-1-0-0"  # B1 at 28 pixels, B2 at 14, B5 at 7
+
+
+def workload(folder="", batch_size=2, size=28):
+    return Workload(STRUCTURE, 0.125, size, batch_size, 1, str(folder))
+
+
+def rates(multiply_adds, copied):
+    return Rates({"float32": multiply_adds, "bfloat16": 2 * multiply_adds}, copied)
+
+
+def test_floor_is_the_longer_of_multiply_adds_and_traffic():
+    multiply_adds = 28**2 * 9 * (3 * 8 + 2 * 8 * 8)  # conv1a, B1
+    multiply_adds += 14**2 * (9 * (8 * 16 + 16 * 16) + 8 * 16)  # B2 and its projection
+    multiply_adds += 7**2 * (9 * (16 * 64 + 64 * 128) + 16 * 128) + 128 * CLASSES  # B5, the classifier
+    values = 28**2 * (3 + 8 + 4 * 8) + 14**2 * (8 + 16 + 16 + 16 + 8 + 16) + 7**2 * (16 + 64 + 64 + 128 + 16 + 128)
+    weights = workload().record.parameters(classes=CLASSES, width=0.125)
+    assert workload().multiply_adds == multiply_adds
+    assert floor_seconds(workload(), rates(1e9, 1e30)) == pytest.approx(2 * multiply_adds / 1e9)
+    assert floor_seconds(workload(), rates(1e9, 1e30), precision="bfloat16") == pytest.approx(multiply_adds / 1e9)
+    assert floor_seconds(workload(), rates(1e30, 1e9)) == pytest.approx(4 * (2 * values + weights) / 1e9)
+    assert floor_seconds(workload(), rates(1e9, 1e30), training=True) == pytest.approx(3 * 2 * multiply_adds / 1e9)
+    assert floor_seconds(workload(), rates(1e30, 1e9), training=True) == pytest.approx(4 * (3 * (2 * values + weights) + 2 * weights) / 1e9)
+
+
+def measured(contender, seconds, outputs, peak_bytes, **fields):
+    return Measured(contender, workload(), seconds, 9.0, peak_bytes, workload().multiply_adds, outputs, **fields)
+
+
+def test_rows_compare_with_the_first():
+    first, second = (Contender(name, len, "tensorflow") for name in "ab")
+    other = Contender("c", len, "tensorflow", multiply_adds=len)
+    machine = rates(2 * workload().multiply_adds / 0.5, 1e30)  # so that the floor of a batch of two is half a second
+    rows = report.comparison(
+        [
+            measured(first, [1.0, 3.0, 1.2], [np.array([1.0, -4.0])], 10**9),
+            measured(second, [0.6], [np.array([1.0, -3.9])], 5 * 10**8),
+            Measured(other, workload(), [2.4], 9.0, 10**9, 10**9, [np.zeros(7)]),
+            Measured(second, workload(), error="out of memory"),
+        ],
+        machine,
+    )
+    assert rows[0]["ms_per_image"] == 600 and (rows[0]["ms_lowest"], rows[0]["ms_highest"]) == (500, 1500)
+    assert rows[0]["speed"] == 1 and rows[1]["speed"] == 2 and rows[2]["speed"] == 0.5
+    assert rows[0]["share_of_floor"] == pytest.approx(0.5 / 1.2) and rows[1]["share_of_floor"] == pytest.approx(0.5 / 0.6)
+    assert rows[1]["difference"] == pytest.approx(0.1 / 4) and rows[1]["memory"] == 0.5
+    assert rows[2]["gmac_per_second"] == pytest.approx(2 / 2.4) and "share_of_floor" not in rows[2] and "difference" not in rows[2]
+    assert rows[3] == {"contender": "b", "batch": 2, "note": "out of memory"}
+    assert report.comparison([measured(first, [1.0], [np.ones(1)], 1)], machine, training=True)[0]["share_of_floor"] == pytest.approx(1.5)
+
+
+def test_exponents_of_power_laws():
+    assert fitted_exponent([1, 2, 4, 8], [3 * value**1.5 for value in (1, 2, 4, 8)]) == pytest.approx(1.5)
+    batches = (1.0, 2.0, 8.0)
+    counts = tuple(int(batch) * workload().multiply_adds for batch in batches)
+    curve = Growth("inference", "batch_size", batches, (0.2, 0.4, 1.6), counts)
+    assert curve.exponent == pytest.approx(1) and curve.expected_exponent == pytest.approx(1)
+
+
+def test_tables_name_each_contender_once():
+    for table in (inference.CONTENDERS, inference.TRIED, training.CONTENDERS, training.MEMORY, training.TRIED):
+        assert len({contender.name for contender in table}) == len(table)
+        assert len({(str(one.start), str(one.backend), str(one.environment)) for one in table}) == len(table)
+
+
+def test_choice_of_contenders(caplog):
+    named = Comparison("inference", "A", only=("ours",), backend="tensorflow").contenders()
+    assert [one.name for one in named] == [one.name for one in inference.CONTENDERS if one.is_ours and one.backend == "tensorflow"]
+    with pytest.raises(InputError, match="Contenders are: ours, ours, --mixed_precision"):
+        Comparison("training", "A", only=("MXNet",)).contenders()
+    lacking = Contender("of the future", len, "tensorflow", packages=("no_such_package",))
+    assert measure([lacking], [workload()], 1, 1) == []
+    assert "of the future is left out: no_such_package not installed" in caplog.text
+
+
+def fails(_):
+    raise MemoryError("no room\nfor this")
+
+
+def test_a_contender_that_fails_leaves_the_others_their_row(tmp_path):
+    (found,) = measure([Contender("failing", fails, "tensorflow")], [workload(tmp_path)], 2, 1)
+    assert found.error == "MemoryError: no room" and found.seconds == []
+
+
+def test_threads_that_are_not_there():
+    with pytest.raises(InputError, match=r"Received: .*100000"):
+        threads.take(100000)
+
+
+def test_one_command_gives_table_picture_and_machine(tmp_path):
+    command = [sys.executable, "scripts/benchmark.py", "inference", f"--structure={STRUCTURE}", "--width=0.125", "--batch_sizes=2"]
+    command += ["--passes=1", "--repeats=1", "--only=ours: model|ours: exported", f"--output_dir={tmp_path}"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    with (tmp_path / "inference.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["contender"] for row in rows] == ["ours: model.predict", "ours: exported SavedModel"]
+    assert float(rows[1]["difference"]) < 1e-5 and all(row["contender"] in ran.stdout for row in rows)
+    machine = json.loads((tmp_path / "inference_machine.json").read_text())
+    assert min(machine["gmac_per_second"].values()) > 0 and machine["versions"]["keras"]
+    assert (tmp_path / "inference.png").stat().st_size > 5000
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode == 2 and "--overwrite" in again.stderr and "Traceback" not in again.stderr
+
+
+def test_startup_measures_what_it_names():
+    found = startup.startup_seconds("28-1-0-0-0-0-0-0", repeats=1)
+    assert list(found) == ["import keras", *startup.BOUNDS] and min(found.values()) > 0
+
+
+@pytest.mark.slow
+def test_every_contender_is_the_same_network(tmp_path):
+    """PyTorch's own layers, JAX, ONNX Runtime and OpenVINO where installed; other networks than ours aside."""
+    work = workload(tmp_path)
+    contenders = [one for one in inference.CONTENDERS + inference.TRIED if one.multiply_adds is None and "bfloat16" not in one.name]
+    contenders = [one for one in contenders if not one.missing_packages()]
+    prepare(work, {form for one in contenders for form in one.forms})
+    first, *others = measure(contenders, [work], 1, 1)
+    assert first.outputs[0].shape == (2, CLASSES) and len(others) > 5
+    for other in others:
+        assert not other.error and other.differs_from(first) < 1e-5, other.contender.name
+
+
+@pytest.mark.slow
+def test_every_contender_takes_the_same_steps(tmp_path):
+    """The losses of two steps: of the same weights, and of those that gradients, momentum and decay made of them."""
+    work = workload(tmp_path, batch_size=4)
+    others = ("bfloat16", "accumulate")  # in parts, each is normalised by its own statistics
+    contenders = training.CONTENDERS + training.MEMORY + training.TRIED
+    contenders = [one for one in contenders if not any(word in one.name for word in others)]
+    contenders = [one for one in contenders_by_start(contenders) if not one.missing_packages()]
+    prepare(work, {form for one in contenders for form in one.forms})
+    first, *others = measure(contenders, [work], 1, 1)
+    assert first.outputs[0] != first.outputs[1]
+    for other in others:
+        assert not other.error and other.differs_from(first) < 1e-4, (other.contender.name, other.outputs, first.outputs)
+
+
+def contenders_by_start(contenders):
+    """One of each start, the environments aside."""
+
+    def key(contender):
+        start = contender.start
+        return (start.func, tuple(start.keywords.items())) if isinstance(start, functools.partial) else start
+
+    return {key(contender): contender for contender in reversed(contenders)}.values()
