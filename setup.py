@@ -39,6 +39,7 @@ setup(
         "tensorflow-cpu": ["tensorflow-cpu>=2.19,<3"],
         "tensorflow-cuda": ["tensorflow[and-cuda]>=2.19,<3"],
         "augment": ["keras-cv>=0.9"],
+        "benchmark": ["jax>=0.4.34", "onnxruntime>=1.20", "openvino>=2025.0", "tf2onnx>=1.17", "timm>=1.0", "torch>=2.4"],
         "cityscapes": ["cityscapesscripts>=2.2"],
         "onnx": ["onnxruntime>=1.20", "tf2onnx>=1.17"],
         # Its protobufs, tensorflow-serving-api, ask for the full tensorflow: they are installed with --no-deps, see docs/serving.md.

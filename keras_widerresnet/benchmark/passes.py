@@ -9,10 +9,10 @@ import multiprocessing
 import os
 import pathlib
 import resource
-import sys
 import time
 from collections.abc import Iterator, Sequence
 
+import keras
 import numpy as np
 
 from keras_widerresnet.benchmark.contender import Contender
@@ -63,12 +63,12 @@ def measure(contenders: Sequence[Contender], workloads: Sequence[Workload], pass
     """Times every contender on every workload.
 
     Args:
-        contenders: those whose packages are missing are left out with a line in the log.
+        contenders: installed ones.
         workloads: prepared; of one network, differing in batch size.
         passes: every second one in opposite order, so that a drifting machine is as fast for all.
         repeats: timed calls in each pass, after two that are not timed.
     """
-    found = [Measured(contender, workload) for workload in workloads for contender in installed(contenders)]
+    found = [Measured(contender, workload) for workload in workloads for contender in contenders]
     with progress_bar(total=passes * len(found), unit="run", unit_scale=False) as bar:
         for number in range(passes):
             for measured in found if number % 2 == 0 else reversed(found):
@@ -142,9 +142,10 @@ def _log(workload: Workload) -> pathlib.Path:
 
 
 def _peak_bytes() -> int:
-    if jax := sys.modules.get("jax"):
-        statistics = jax.local_devices()[0].memory_stats()
-        if statistics:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        if statistics := jax.local_devices()[0].memory_stats():
             return statistics["peak_bytes_in_use"]
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIBIBYTE
 
