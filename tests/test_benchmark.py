@@ -67,6 +67,8 @@ def test_rows_compare_with_the_first():
     assert rows[1]["difference"] == pytest.approx(0.1 / 4) and rows[1]["memory"] == 0.5
     assert rows[2]["gmac_per_second"] == pytest.approx(2 / 2.4) and "share_of_floor" not in rows[2] and "difference" not in rows[2]
     assert rows[3] == {"contender": "b", "batch": 2, "note": "out of memory"}
+    (failed, alone) = report.comparison([Measured(first, workload(), error="out of memory"), measured(second, [0.6], [], 1)], machine)
+    assert failed["note"] and alone["share_of_floor"] == pytest.approx(0.5 / 0.6) and "speed" not in alone
     assert report.comparison([measured(first, [1.0], [np.ones(1)], 1)], machine, training=True)[0]["share_of_floor"] == pytest.approx(1.5)
 
 

@@ -18,7 +18,7 @@ from keras_widerresnet.errors import InputError
 
 CONTENDERS = {"inference": inference.CONTENDERS, "training": training.CONTENDERS, "memory": training.MEMORY}
 TRIED = {"inference": inference.TRIED, "training": training.TRIED, "memory": training.TRIED}
-WORDS = {"inference": "inference", "training": "training step", "memory": "training step"}
+WORDS = {"inference": "Inference", "training": "Training step", "memory": "Training step"}
 
 
 @dataclasses.dataclass(frozen=True)

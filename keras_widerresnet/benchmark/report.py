@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 import matplotlib.figure
+import matplotlib.patches
 from tabulate import tabulate
 
 from keras_widerresnet.benchmark.floor import TRAINING_PASSES, Rates, floor_seconds
@@ -18,9 +19,12 @@ from keras_widerresnet.benchmark.passes import Measured
 from keras_widerresnet.benchmark.scaling import Growth
 from keras_widerresnet.files import replacing
 
-PACKAGES = ("keras_widerresnet", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "onnxruntime", "openvino", "timm", "numpy")
+PACKAGES = ("keras-widerresnet", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "onnxruntime", "openvino", "timm", "numpy")
 OURS, OTHERS, ANOTHER = "#1f6fb4", "#9aa5b1", "#d9c9a8"
+KEY = {OURS: "ours", OTHERS: "the same network by others", ANOTHER: "another network"}
 DPI = 110
+COLUMNS = ("contender", "batch", "ms_per_image", "ms_lowest", "ms_highest", "images_per_second", "gmac_per_second")
+COLUMNS += ("speed", "share_of_floor", "difference", "peak_gb", "memory", "first_call_s", "note")
 AXIS_NAMES = {"batch_size": "images in a batch", "size": "side of the images, pixels", "width": "width factor"}
 
 
@@ -36,31 +40,30 @@ def comparison(found: Sequence[Measured], rates: Rates, training: bool = False) 
         Rows of: `contender`, `batch`, `ms_per_image` (median), `ms_lowest` and `ms_highest`, `images_per_second`, `gmac_per_second` (10**9
         multiply-adds of the network a second), `speed` (images a second over the first contender's), `share_of_floor` (the floor's
         time over that measured), `peak_gb`, `memory` (over the first contender's), `difference` (of the outputs from the first's,
-        relative to the largest), `first_call_s` and `note`.
+        relative to the largest), `first_call_s` and `note`. Without the first contender's figures there is nothing to compare with.
     """
     rows = []
     for measured in found:
         workload = measured.workload
-        first = next(other for other in found if other.workload == workload)
         row = {"contender": measured.contender.name, "batch": workload.batch_size}
-        if measured.error or first.error:
-            rows.append({**row, "note": measured.error or f"nothing to compare with: {first.error}"})
+        if measured.error:
+            rows.append({**row, "note": measured.error})
             continue
         milliseconds = [1e3 * value / workload.batch_size for value in (measured.median, min(measured.seconds), max(measured.seconds))]
         row |= dict(zip(("ms_per_image", "ms_lowest", "ms_highest"), milliseconds, strict=True))
-        per_second = workload.batch_size / measured.median
         is_other_network = measured.contender.multiply_adds is not None
         multiply_adds = measured.multiply_adds * (TRAINING_PASSES if training else 1)
-        row |= {
-            "images_per_second": per_second,
-            "gmac_per_second": per_second * multiply_adds / 1e9,
-            "speed": first.median / measured.median,
-        }
+        per_second = workload.batch_size / measured.median
+        row |= {"images_per_second": per_second, "gmac_per_second": per_second * multiply_adds / 1e9}
+        row |= {"peak_gb": measured.peak_bytes / 1e9, "first_call_s": measured.first_seconds}
+        row["note"] = "another network" if is_other_network else ""
         if not is_other_network:
             row["share_of_floor"] = floor_seconds(workload, rates, training, measured.contender.precision) / measured.median
-            row["difference"] = measured.differs_from(first)
-        row |= {"peak_gb": measured.peak_bytes / 1e9, "memory": measured.peak_bytes / first.peak_bytes}
-        rows.append({**row, "first_call_s": measured.first_seconds, "note": "another network" if is_other_network else ""})
+        first = next(other for other in found if other.workload == workload)
+        if not first.error:
+            row |= {"speed": first.median / measured.median, "memory": measured.peak_bytes / first.peak_bytes}
+            row |= {} if is_other_network else {"difference": measured.differs_from(first)}
+        rows.append({name: row[name] for name in COLUMNS if name in row})
     return rows
 
 
@@ -82,7 +85,7 @@ def as_text(rows: Sequence[dict[str, object]]) -> str:
 def write_machine(path: pathlib.Path, rates: Rates | None, threads: int) -> None:
     """What the figures were measured on: processor, threads, versions, and the measured rates."""
     machine = {"processor": _processor(), "threads": threads, "cores": os.cpu_count(), "python": platform.python_version()}
-    installed = {distribution.metadata["Name"]: distribution.version for distribution in metadata.distributions()}
+    installed = {distribution.metadata["Name"].replace("_", "-"): distribution.version for distribution in metadata.distributions()}
     machine["versions"] = {name: installed[name] for name in PACKAGES if name in installed}
     if rates:
         machine["gmac_per_second"] = {precision: rate / 1e9 for precision, rate in rates.multiply_adds.items()}
@@ -92,15 +95,20 @@ def write_machine(path: pathlib.Path, rates: Rates | None, threads: int) -> None
 
 
 def bars(rows: Sequence[dict[str, object]], ours: set[str], floor_milliseconds: dict[int, float], title: str, path: pathlib.Path) -> None:
-    """Milliseconds an image of every contender, one panel for each batch size; a line shows the floor of the workload's network."""
+    """Milliseconds an image of every contender, one panel for each batch size; a line shows the floor of the workload's network.
+
+    Rows without figures are left out; nothing is drawn if no other is there.
+    """
+    rows = [row for row in rows if "ms_per_image" in row]
+    if not rows:
+        return
     batches = list(dict.fromkeys(row["batch"] for row in rows))
     most = max(sum(row["batch"] == batch for row in rows) for batch in batches)
     figure = matplotlib.figure.Figure(figsize=(5.6 * len(batches) + 1.5, 0.36 * most + 1.3), layout="constrained")
     for axes, batch in zip(figure.subplots(1, len(batches), squeeze=False)[0], batches, strict=True):
-        shown = [row for row in rows if row["batch"] == batch and "ms_per_image" in row]
-        shown.sort(key=lambda row: (row["note"] != "", row["ms_per_image"]))
+        shown = sorted((row for row in rows if row["batch"] == batch), key=lambda row: (row["note"] != "", row["ms_per_image"]))
         times = [row["ms_per_image"] for row in shown]
-        colors = [OURS if row["contender"] in ours else ANOTHER if row["note"] else OTHERS for row in shown]
+        colors = [_color(row, ours) for row in shown]
         spread = [[row["ms_per_image"] - row["ms_lowest"] for row in shown], [row["ms_highest"] - row["ms_per_image"] for row in shown]]
         axes.barh(range(len(shown)), times, color=colors, xerr=spread, error_kw={"ecolor": "#444444", "elinewidth": 0.8})
         axes.set_yticks(range(len(shown)), [row["contender"] for row in shown], fontsize=8)
@@ -113,6 +121,9 @@ def bars(rows: Sequence[dict[str, object]], ours: set[str], floor_milliseconds: 
         axes.set_xlim(0, 1.12 * max(row["ms_highest"] for row in shown))
         axes.set_title(f"batch {batch}", loc="left", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
+    shown_colors = {_color(row, ours) for row in rows}
+    patches = [matplotlib.patches.Patch(color=color, label=label) for color, label in KEY.items() if color in shown_colors]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
 
@@ -141,6 +152,12 @@ def growth_curves(curves: Sequence[Growth], title: str, path: pathlib.Path) -> N
     panels[0].set_ylabel("seconds a batch")
     figure.suptitle(title, fontsize=10)
     _save(figure, path)
+
+
+def _color(row: dict[str, object], ours: set[str]) -> str:
+    if row["contender"] in ours:
+        return OURS
+    return ANOTHER if row["note"] else OTHERS
 
 
 def growth_rows(curves: Sequence[Growth]) -> list[dict[str, object]]:
