@@ -81,7 +81,7 @@ def _comparison(kind, threads, output):
         structure=flags.FLAGS.structure or COMPARISONS[kind],
         width=flags.FLAGS.width,
         size=flags.FLAGS.size,
-        batch_sizes=tuple(command_line.whole_numbers("batch_sizes")) or ((1, 8) if kind == "inference" else (8,)),
+        batch_sizes=tuple(command_line.whole_numbers("batch_sizes", "images")) or ((1, 8) if kind == "inference" else (8,)),
         threads=threads,
         backend=flags.FLAGS.backend,
         only=tuple(filter(None, flags.FLAGS.only.split("|"))),
@@ -139,9 +139,10 @@ def _exports(_, threads, __):
 def _decomposition(*_):
     from keras_widerresnet.benchmark.decomposition import decomposition_cost
 
-    (batch_size,) = command_line.whole_numbers("batch_sizes") or [8]
-    options = {"structure": flags.FLAGS.structure or "A", "width": flags.FLAGS.width, "batch_size": batch_size}
-    return [{**options, **decomposition_cost(**options, repeats=flags.FLAGS.repeats)}]
+    options = {"structure": flags.FLAGS.structure or "A", "width": flags.FLAGS.width}
+    batch_sizes = command_line.whole_numbers("batch_sizes", "images") or [8]
+    rows = ({**options, "batch_size": batch_size} for batch_size in batch_sizes)
+    return [{**row, **decomposition_cost(**row, repeats=flags.FLAGS.repeats)} for row in rows]
 
 
 if __name__ == "__main__":

@@ -63,17 +63,17 @@ def hold_weights_frozen() -> None:
     os.environ.setdefault("TF_ONEDNN_ASSUME_FROZEN_WEIGHTS", "1")
 
 
-def whole_numbers(name: str) -> list[int]:
-    """The numbers of a list flag of pixels.
+def whole_numbers(name: str, what: str = "pixels") -> list[int]:
+    """The numbers of a list flag.
 
     Raises:
-        InputError: if one is no whole number.
+        InputError: if one is no whole number, or 0.
     """
     from keras_widerresnet.errors import InputError
 
     given = flags.FLAGS[name].value
-    if not all(number.isdecimal() for number in given):
-        raise InputError(f"--{name} are whole numbers of pixels joined by commas. Received: {','.join(given)}")
+    if not all(number.isdecimal() and int(number) for number in given):
+        raise InputError(f"--{name} are whole numbers of {what} joined by commas. Received: {','.join(given)}")
     return [int(number) for number in given]
 
 

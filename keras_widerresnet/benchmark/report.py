@@ -116,7 +116,9 @@ def bars(rows: Sequence[dict[str, object]], ours: set[str], floor_milliseconds: 
         for place, row in enumerate(shown):
             axes.text(row["ms_highest"], place, f" {row['ms_per_image']:.0f}", va="center", fontsize=8)
         axes.axvline(floor_milliseconds[batch], color="black", linewidth=1, linestyle=":")
-        axes.annotate("floor", (floor_milliseconds[batch], 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8)
+        axes.annotate(
+            "floor in float32", (floor_milliseconds[batch], 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8
+        )
         axes.set_xlabel("ms an image: median, lowest and highest")
         axes.set_xlim(0, 1.12 * max(row["ms_highest"] for row in shown))
         axes.set_title(f"batch {batch}", loc="left", fontsize=9)
