@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
 import pathlib
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +10,7 @@ from collections.abc import Sequence
 from keras_widerresnet.benchmark import inference, report, training
 from keras_widerresnet.benchmark.contender import Contender
 from keras_widerresnet.benchmark.floor import Rates, floor_seconds, machine_rates
+from keras_widerresnet.benchmark.measure import in_own_process
 from keras_widerresnet.benchmark.passes import installed, measure
 from keras_widerresnet.benchmark.workload import Workload, prepare
 from keras_widerresnet.errors import InputError
@@ -82,9 +81,9 @@ def compare(comparison: Comparison, picture: pathlib.Path | None = None) -> tupl
     with tempfile.TemporaryDirectory() as folder:
         workloads = _workloads(comparison, folder)
         prepare(workloads[0], {form for one in contenders for form in one.forms})
-        before = _rates(comparison.threads)
+        before = in_own_process(machine_rates, comparison.threads)
         found = measure(contenders, workloads, comparison.passes, comparison.repeats)
-        after = _rates(comparison.threads)
+        after = in_own_process(machine_rates, comparison.threads)
         multiply_adds = {precision: max(rate, after.multiply_adds[precision]) for precision, rate in before.multiply_adds.items()}
         rates = Rates(multiply_adds, max(before.bytes, after.bytes))
         is_training = comparison.kind != "inference"
@@ -103,9 +102,3 @@ def _workloads(comparison: Comparison, folder: str) -> Sequence[Workload]:
     size = comparison.size or first.record.crop_size
     first.record.spatial_sizes(size)  # says which size would do
     return [dataclasses.replace(first, size=size, batch_size=batch_size) for batch_size in comparison.batch_sizes]
-
-
-def _rates(threads: int) -> Rates:
-    # In a process of its own, whose memory goes with it.
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(machine_rates, threads).result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +9,7 @@ import tensorflow as tf
 
 from keras_widerresnet.analysis.chain import residual_chain
 from keras_widerresnet.analysis.gradients import Decomposition, cross_entropy
+from keras_widerresnet.benchmark.measure import median_seconds
 from keras_widerresnet.networks import WiderResNet
 
 
@@ -43,13 +43,7 @@ def decomposition_cost(structure: str, width: float, batch_size: int, repeats: i
         return tape.gradient(loss, [variable.value for variable in network.trainable_variables])
 
     def seconds(call: Callable) -> float:
-        call(images, labels)
-        times = []
-        for _ in range(repeats):
-            start = time.perf_counter()
-            call(images, labels)
-            times.append(time.perf_counter() - start)
-        return float(np.median(times))
+        return median_seconds(lambda: call(images, labels), repeats)
 
     one = seconds(backward) - seconds(forward)
     return {"backward_seconds": one, **{name: seconds(getattr(decomposition, name)) / one for name in ("norms", "terms")}}

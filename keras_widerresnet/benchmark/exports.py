@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
 import pathlib
 import tempfile
 import time
@@ -14,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from keras_widerresnet.benchmark.workload import Workload, write_saved_model
+from keras_widerresnet.benchmark.measure import in_own_process
+from keras_widerresnet.benchmark.workload import Workload, load_saved_model, write_saved_model
 from keras_widerresnet.compare import difference
 from keras_widerresnet.export import lite, onnx, verify
 from keras_widerresnet.export.fold import inference_network
@@ -63,10 +62,8 @@ def export_forms(workload: Workload, repeats: int = 10) -> list[Form]:
     names = (*SAVED_MODELS, *TFLITE, ONNX)
     with tempfile.TemporaryDirectory() as place:
         paths = {name: pathlib.Path(place) / str(number) for number, name in enumerate(names)}
-        # Each in a process of its own, with which its memory goes: converting 109 M parameters takes gigabytes.
         for name, path in paths.items():
-            with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                pool.submit(_write, name, workload, path).result()
+            in_own_process(_write, name, workload, path)
         asked = {name: _loaded(name, path, threads) for name, path in paths.items()}
         times = {name: [] for name in names}
         found = {name: np.concatenate([ask(image[None]) for image in shown]) for name, (ask, _) in asked.items()}  # and warms up
@@ -109,10 +106,5 @@ def _loaded(name: str, path: pathlib.Path, threads: int) -> tuple[Callable[[np.n
         return lite.LiteModel(path.read_bytes(), threads), None
     if name == ONNX:
         return onnx.OnnxModel(path.read_bytes()), None
-    loaded = tf.saved_model.load(str(path))
-
-    def ask(images: np.ndarray) -> np.ndarray:
-        # By way of `loaded`: a signature alone does not keep its variables alive.
-        return loaded.signatures["tensor"](images=tf.constant(images))["probabilities"].numpy()
-
-    return ask, operations(loaded.signatures["tensor"])
+    ask, function = load_saved_model(path)
+    return ask, operations(function)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import dataclasses
-import time
 from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
 
+from keras_widerresnet.benchmark.measure import median_seconds
 from keras_widerresnet.benchmark.workload import CLASSES, Workload
 from keras_widerresnet.structures import Unit, stage_filters
 
@@ -42,9 +42,9 @@ def machine_rates(threads: int) -> Rates:
     has_gpu = bool(keras.distribution.list_devices("gpu"))
     generator = np.random.default_rng(0)
     arrays = [generator.normal(size=(MATRIX_SIDE, MATRIX_SIDE)).astype(np.float32) for _ in range(2)]
-    seconds = {precision: _median_seconds(_product([keras.ops.cast(array, precision) for array in arrays])) for precision in PRECISIONS}
+    seconds = {precision: _seconds(_product([keras.ops.cast(array, precision) for array in arrays])) for precision in PRECISIONS}
     if not has_gpu:
-        seconds["float32"] = min(seconds["float32"], _median_seconds(lambda: arrays[0] @ arrays[1]))
+        seconds["float32"] = min(seconds["float32"], _seconds(lambda: arrays[0] @ arrays[1]))
     copying = _accelerator_copying() if has_gpu else _cpu_copying(threads)
     return Rates({precision: MATRIX_SIDE**3 / value for precision, value in seconds.items()}, 2 * COPIED_BYTES / copying)
 
@@ -57,12 +57,12 @@ def _cpu_copying(threads: int) -> float:
     share = (COPIED_BYTES // FLOAT_BYTES // threads,)
     pairs = [(np.zeros(share, np.float32), np.ones(share, np.float32)) for _ in range(threads)]
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        return _median_seconds(lambda: list(pool.map(lambda pair: np.copyto(*pair), pairs)))
+        return _seconds(lambda: list(pool.map(lambda pair: np.copyto(*pair), pairs)))
 
 
 def _accelerator_copying() -> float:
     values = keras.ops.ones((1, COPIED_BYTES // FLOAT_BYTES))
-    return _median_seconds(lambda: _wait_for(keras.ops.negative(values)))
+    return _seconds(lambda: _wait_for(keras.ops.negative(values)))
 
 
 def _wait_for(matrix) -> None:
@@ -95,11 +95,5 @@ def _map_values(workload: Workload) -> int:
     return total
 
 
-def _median_seconds(call: Callable[[], object]) -> float:
-    call()
-    seconds = []
-    for _ in range(REPEATS):
-        begin = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - begin)
-    return float(np.median(seconds))
+def _seconds(call: Callable[[], object]) -> float:
+    return median_seconds(call, REPEATS)

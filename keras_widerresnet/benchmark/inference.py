@@ -12,14 +12,13 @@ import keras
 import numpy as np
 
 from keras_widerresnet.benchmark.contender import FROZEN_WEIGHTS, HUGE_PAGES, Contender
-from keras_widerresnet.benchmark.workload import CLASSES, Workload
-from keras_widerresnet.networks import WiderResNet
+from keras_widerresnet.benchmark.workload import CLASSES, Workload, load_saved_model
 
 Call = Callable[[], np.ndarray]
 
 
-def keras_model(workload: Workload) -> Call:
-    model, images = workload.model(), workload.images()
+def keras_model(workload: Workload, precision: str = "float32") -> Call:
+    model, images = workload.model(precision), workload.images()
     return lambda: model.predict_on_batch(images)
 
 
@@ -28,14 +27,6 @@ def inference_model(workload: Workload, jit_compile: bool | str = "auto") -> Cal
 
     model, images = inference_network(workload.model()), workload.images()
     model.compile(jit_compile=jit_compile)
-    return lambda: model.predict_on_batch(images)
-
-
-def keras_model_bfloat16(workload: Workload) -> Call:
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    plain, images = workload.model(), workload.images()
-    model = WiderResNet(workload.record, width=workload.width, input_shape=plain.input_shape[1:], classes=CLASSES)
-    model.set_weights(plain.get_weights())
     return lambda: model.predict_on_batch(images)
 
 
@@ -52,11 +43,8 @@ def constant_weights(workload: Workload) -> Call:
 
 
 def saved_model(workload: Workload) -> Call:
-    import tensorflow as tf
-
-    loaded, pixels = tf.saved_model.load(str(workload.path("saved_model"))), workload.pixels()
-    # By way of `loaded`: a signature alone does not keep its variables alive.
-    return lambda: loaded.signatures["tensor"](images=tf.constant(pixels))["probabilities"].numpy()
+    (ask, _), pixels = load_saved_model(workload.path("saved_model")), workload.pixels()
+    return lambda: ask(pixels)
 
 
 def torch_eager(workload: Workload, channels_last: bool = True, compiled: bool = False) -> Call:
@@ -148,13 +136,14 @@ def torch_multiply_adds(workload: Workload) -> int:
     return sum(counts)
 
 
+BFLOAT16 = functools.partial(keras_model, precision="bfloat16")
 TF, JAX, TORCH = "tensorflow", "jax", "torch"
 CONTENDERS = (
     Contender("ours: inference_network(model).predict", inference_model, TF, environment=FROZEN_WEIGHTS, is_ours=True),
     Contender("ours: model.predict", keras_model, TF, is_ours=True),
     Contender("ours: exported SavedModel", saved_model, TF, forms=("saved_model",), environment=FROZEN_WEIGHTS, is_ours=True),
     Contender("ours on JAX: model.predict", keras_model, JAX, is_ours=True),
-    Contender("ours on JAX: bfloat16", keras_model_bfloat16, JAX, is_ours=True, precision="bfloat16"),
+    Contender("ours on JAX: bfloat16", BFLOAT16, JAX, is_ours=True, precision="bfloat16"),
     Contender("ours on PyTorch: model.predict", keras_model, TORCH, is_ours=True),
     Contender("PyTorch, eager", torch_eager, TORCH, ("parameters",)),
     Contender("PyTorch, eager, channels first", functools.partial(torch_eager, channels_last=False), TORCH, ("parameters",)),
@@ -184,5 +173,5 @@ TRIED = (
     Contender("without oneDNN", inference_model, TF, environment=FROZEN_WEIGHTS | {"TF_ENABLE_ONEDNN_OPTS": "0"}),
     Contender("caller's thread works too", inference_model, TF, environment=FROZEN_WEIGHTS | CALLER_WORKS_TOO),
     Contender("pages of 2 MB", inference_model, TF, environment=FROZEN_WEIGHTS | HUGE_PAGES),
-    Contender("bfloat16 (not folded)", keras_model_bfloat16, TF, environment=FROZEN_WEIGHTS, precision="bfloat16"),
+    Contender("bfloat16 (not folded)", BFLOAT16, TF, environment=FROZEN_WEIGHTS, precision="bfloat16"),
 )

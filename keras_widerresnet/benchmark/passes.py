@@ -64,7 +64,7 @@ def measure(contenders: Sequence[Contender], workloads: Sequence[Workload], pass
 
     Args:
         contenders: installed ones.
-        workloads: prepared; of one network, differing in batch size.
+        workloads: prepared.
         passes: every second one in opposite order, so that a drifting machine is as fast for all.
         repeats: timed calls in each pass, after two that are not timed.
     """

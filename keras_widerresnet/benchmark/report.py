@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import pathlib
@@ -12,17 +11,17 @@ from importlib import metadata
 
 import matplotlib.figure
 import matplotlib.patches
-from tabulate import tabulate
 
 from keras_widerresnet.benchmark.floor import TRAINING_PASSES, Rates, floor_seconds
 from keras_widerresnet.benchmark.passes import Measured
 from keras_widerresnet.benchmark.scaling import Growth
+from keras_widerresnet.evaluation import evaluation_directory
+from keras_widerresnet.evaluation.figures import save_figure
 from keras_widerresnet.files import replacing
 
 PACKAGES = ("keras-widerresnet", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "onnxruntime", "openvino", "timm", "numpy")
 OURS, OTHERS, ANOTHER = "#1f6fb4", "#9aa5b1", "#d9c9a8"
 KEY = {OURS: "ours", OTHERS: "the same network by others", ANOTHER: "another network"}
-DPI = 110
 COLUMNS = ("contender", "batch", "ms_per_image", "ms_lowest", "ms_highest", "images_per_second", "gmac_per_second")
 COLUMNS += ("speed", "share_of_floor", "difference", "peak_gb", "memory", "first_call_s", "note")
 AXIS_NAMES = {"batch_size": "images in a batch", "size": "side of the images, pixels", "width": "width factor"}
@@ -69,17 +68,15 @@ def comparison(found: Sequence[Measured], rates: Rates, training: bool = False) 
 
 def write_csv(rows: Sequence[dict[str, object]], path: pathlib.Path) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    with replacing(path) as temporary:
+        evaluation_directory.write_csv(temporary, columns, ([row.get(name, "") for name in columns] for row in rows))
 
 
 def as_text(rows: Sequence[dict[str, object]]) -> str:
     """The rows as a Markdown table, three significant digits."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[_in_words(row.get(name, "")) for name in columns] for row in rows]
-    return tabulate(cells, [name.replace("_", " ") for name in columns], "github", disable_numparse=True)
+    return evaluation_directory.markdown_table(cells, [name.replace("_", " ") for name in columns])
 
 
 def write_machine(path: pathlib.Path, rates: Rates | None, threads: int) -> None:
@@ -127,7 +124,7 @@ def bars(rows: Sequence[dict[str, object]], ours: set[str], floor_milliseconds: 
     patches = [matplotlib.patches.Patch(color=color, label=label) for color, label in KEY.items() if color in shown_colors]
     figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8, frameon=False)
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def growth_curves(curves: Sequence[Growth], title: str, path: pathlib.Path) -> None:
@@ -153,7 +150,7 @@ def growth_curves(curves: Sequence[Growth], title: str, path: pathlib.Path) -> N
         panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("seconds a batch")
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _color(row: dict[str, object], ours: set[str]) -> str:
@@ -170,18 +167,13 @@ def growth_rows(curves: Sequence[Growth]) -> list[dict[str, object]]:
             "axis": curve.axis,
             "value": value,
             "seconds": seconds,
-            "gmac_per_second": count * (TRAINING_PASSES if curve.task.startswith("training") else 1) / seconds / 1e9,
+            "gmac_per_second": count / seconds / 1e9,
             "fitted_exponent": curve.exponent,
             "exponent_of_multiply_adds": curve.expected_exponent,
         }
         for curve in curves
         for value, seconds, count in zip(curve.values, curve.seconds, curve.multiply_adds, strict=True)
     ]
-
-
-def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=DPI)
 
 
 def _in_words(value: object) -> str:

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 import numpy as np
 
 from keras_widerresnet.benchmark import inference, training
+from keras_widerresnet.benchmark.floor import TRAINING_PASSES
 from keras_widerresnet.benchmark.passes import measure
 from keras_widerresnet.benchmark.workload import Workload, prepare
 
 # From one common point: model A's quarter, 8 images of 224 pixels.
 BASE = {"batch_size": 8, "size": 224, "width": 0.25}
 AXES = {"batch_size": (1, 2, 4, 8, 16, 32), "size": (64, 96, 128, 224, 320, 448), "width": (0.125, 0.25, 0.5, 0.75, 1.0)}
-TASKS = {"inference": inference.CONTENDERS[0], "training step": training.OURS}
+# And how many times the forward pass's multiply-adds it does.
+TASKS = {"inference": (inference.CONTENDERS[0], 1), "training step": (training.OURS, TRAINING_PASSES)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Growth:
         task: key of `TASKS`.
         axis: key of `AXES`, what varies while the rest is as in `BASE`.
         values, seconds: the points; median seconds of a batch.
-        multiply_adds: of the whole batch's forward pass, at each point.
+        multiply_adds: of the whole batch, at each point.
     """
 
     task: str
@@ -55,8 +57,8 @@ def growth(structure: str, threads: int, folder: str, passes: int, repeats: int)
     curves = []
     for axis, values in AXES.items():
         points = [_prepared(structure, threads, folder, {**BASE, axis: value}) for value in values]
-        counts = tuple(point.batch_size * point.multiply_adds for point in points)
-        for task, contender in TASKS.items():
+        for task, (contender, times) in TASKS.items():
+            counts = tuple(times * point.batch_size * point.multiply_adds for point in points)
             seconds = tuple(measured.median for measured in measure([contender], points, passes, repeats))
             curves.append(Growth(task, axis, tuple(map(float, values)), seconds, counts))
     return curves

@@ -13,7 +13,6 @@ import keras
 
 from keras_widerresnet.benchmark.contender import HUGE_PAGES, Contender
 from keras_widerresnet.benchmark.workload import CLASSES, Workload
-from keras_widerresnet.networks import WiderResNet
 
 Call = Callable[[], float]
 NO_SETTINGS: dict[str, str] = {}
@@ -74,12 +73,7 @@ def jax_step(workload: Workload, remat: bool = False, precision: str = "float32"
     from keras_widerresnet.training.optimizer import TorchSGD
     from keras_widerresnet.training.remat import rematerialized
 
-    model = workload.model()
-    if precision != "float32":
-        weights, shape = model.get_weights(), model.input_shape[1:]
-        keras.config.set_dtype_policy(f"mixed_{precision}")
-        model = WiderResNet(workload.record, width=workload.width, input_shape=shape, classes=CLASSES)
-        model.set_weights(weights)
+    model = workload.model(precision)
     forward = rematerialized(model) if remat else functools.partial(model, training=True)
     optimizer = TorchSGD(LEARNING_RATE, MOMENTUM, WEIGHT_DECAY)
     optimizer.build(model.trainable_variables)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import dataclasses
-import multiprocessing
 import pathlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
+from keras_widerresnet.benchmark.measure import in_own_process
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.preprocessing import preprocess_input
 from keras_widerresnet.structures import Structure, find_structure
@@ -60,9 +60,19 @@ class Workload:
     def labels(self) -> np.ndarray:
         return np.arange(self.batch_size) % CLASSES
 
-    def model(self) -> keras.Model:
-        """The network with its weights, on the backend of this process."""
-        return keras.saving.load_model(self.path("network.keras"), compile=False)
+    def model(self, precision: str = "float32") -> keras.Model:
+        """The network with its weights, on the backend of this process; with `"bfloat16"` under that mixed-precision policy."""
+        stored = keras.saving.load_model(self.path("network.keras"), compile=False)
+        if precision == "float32":
+            return stored
+        keras.config.set_dtype_policy(f"mixed_{precision}")
+        model = self.new_model()
+        model.set_weights(stored.get_weights())
+        return model
+
+    def new_model(self) -> keras.Model:
+        """The network as it is initialised."""
+        return WiderResNet(self.record, width=self.width, input_shape=(self.size, self.size, 3), classes=CLASSES)
 
     def path(self, name: str) -> pathlib.Path:
         return pathlib.Path(self.folder) / name
@@ -71,14 +81,12 @@ class Workload:
 def prepare(workload: Workload, forms: set[str]) -> None:
     """Writes the network, with random weights, and the `forms` of it, keys of `FORMS`, to the workload's folder."""
     for form in ("network", *sorted(forms)):
-        # Each in a process of its own, with which its memory goes: converting 109 M parameters takes gigabytes.
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            pool.submit(FORMS[form], workload).result()
+        in_own_process(FORMS[form], workload)
 
 
 def _write_network(workload: Workload) -> None:
     keras.utils.set_random_seed(0)
-    model = WiderResNet(workload.record, width=workload.width, input_shape=(workload.size, workload.size, 3), classes=CLASSES)
+    model = workload.new_model()
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     # Statistics of a random network's own activations; with those of the initialisers they grow until every probability is 0 or 1.
     for norm in norms:
@@ -114,6 +122,19 @@ def write_saved_model(workload: Workload, path: pathlib.Path, *, fold: bool = Tr
     labels.write_text("".join(f"class {k}\n" for k in range(CLASSES)))
     graph = ClassifierGraph(inference_network(workload.model(), fold=fold), workload.size, "bicubic", labels, 5, half)
     tf.saved_model.save(graph, str(path), signatures=graph.endpoints)
+
+
+def load_saved_model(path: pathlib.Path) -> tuple[Callable[[np.ndarray], np.ndarray], Callable]:
+    """From pixels to probabilities, in NumPy, by a written SavedModel; and its concrete function."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+
+    def ask(pixels: np.ndarray) -> np.ndarray:
+        # By way of `loaded`: a signature alone does not keep its variables alive.
+        return loaded.signatures["tensor"](images=tf.constant(pixels))["probabilities"].numpy()
+
+    return ask, loaded.signatures["tensor"]
 
 
 def _write_saved_model(workload: Workload) -> None:
