@@ -1,39 +1,18 @@
 """Wide, shallow residual networks in Keras (*Wider or Deeper*, arXiv:1611.10080), equal to the official definition."""
 
-from keras_widerresnet.errors import InputError
-from keras_widerresnet.networks import (
-    WideResNetA,
-    WideResNetA1,
-    WideResNetA2,
-    WideResNetB,
-    WideResNetC,
-    WideResNetD,
-    WideResNetE,
-    WideResNetF,
-    WiderResNet,
-    feature_extractor,
-)
-from keras_widerresnet.preprocessing import decode_predictions, preprocess_input
-from keras_widerresnet.segmentation import WideResNetFCN
-from keras_widerresnet.structures import STRUCTURES, Structure
+import importlib
+
+import lazy_loader
+import wrapt
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "STRUCTURES",
-    "InputError",
-    "Structure",
-    "WideResNetA",
-    "WideResNetA1",
-    "WideResNetA2",
-    "WideResNetB",
-    "WideResNetC",
-    "WideResNetD",
-    "WideResNetE",
-    "WideResNetF",
-    "WideResNetFCN",
-    "WiderResNet",
-    "decode_predictions",
-    "feature_extractor",
-    "preprocess_input",
-]
+# The command line answers a wrong flag before Keras is imported: names are looked up when they are first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+@wrapt.when_imported("keras")
+def _register_layers(_: object) -> None:
+    """Saved networks load in Keras once this package was imported, whatever was used of it."""
+    for name in ("units", "enlarge"):
+        importlib.import_module(f"{__name__}.{name}")

@@ -10,7 +10,7 @@ TAPS = 2  # cells on either side of a pixel that it depends on
 
 
 def enlarge(cells, stride: int):
-    """Cells to pixels: cell i stands for pixel `i * stride + stride // 2`, where training reads its label (spec section 7).
+    """Cells to pixels: cell i stands for pixel `i * stride + stride // 2`, where training reads its label (official release).
 
     Args:
         cells: float tensor (batch, H, W, channels); edges are repeated outward.

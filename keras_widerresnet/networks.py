@@ -13,6 +13,7 @@ from keras_widerresnet import units
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.structures import MAX_HALVINGS, POOL_PADDINGS, STRUCTURES, Structure, Unit, find_structure, stage_filters
 from keras_widerresnet.weights.assign import assign_weights
+from keras_widerresnet.weights.find import find_weights
 
 POOLINGS = (None, "avg", "max")
 _ARGUMENTS = """
@@ -28,7 +29,7 @@ _ARGUMENTS = """
         classes: number of classes of the classifier.
         classifier_activation: `"softmax"`, or None for logits.
         name: the model's name.
-        output_stride: None for the structure's own; 16 or 8 drop the last halvings and dilate what follows (spec: official release).
+        output_stride: None for the structure's own; 16 or 8 drop the last halvings and dilate what follows (official release).
         pool_padding: `"ceil"` (the paper's), `"symmetric"` or `"valid"`, see `units.MaxPool`.
         dropout: rate before the last convolution of the units of B6 and B7, or a pair of rates.
         width: factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 by the release's rule.
@@ -96,8 +97,6 @@ def WiderResNet(
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     model = keras.Model(inputs, x, name=name or _model_name(structure))
     if weights is not None:
-        from keras_widerresnet.weights import find_weights  # builds networks itself, to convert
-
         arrays = find_weights(weights, structure, include_top=include_top, activation=activation, pool_padding=pool_padding)
         assign_weights(model, arrays, repr(weights), ignore_head=not include_top)
     return model

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import functools
-import importlib.resources
-
 import keras
 import numpy as np
 from keras import ops
 
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.imagenet import imagenet_classes
 
 # Official release: of RGB scaled to [0, 1].
 MEAN = (0.485, 0.456, 0.406)
@@ -42,13 +39,6 @@ def preprocess_input(x):
     if is_tensor:
         mean, std = (ops.convert_to_tensor(values, dtype=x.dtype) for values in (mean, std))
     return (x / 255 - mean) / std
-
-
-@functools.cache
-def imagenet_classes() -> tuple[tuple[str, str], ...]:
-    """(WordNet synset, name) of ILSVRC 2012's 1000 classes in the usual order, that of the synsets (ILSVRC 2012; names: WordNet 3.0)."""
-    text = importlib.resources.files("keras_widerresnet").joinpath("imagenet_classes.csv").read_text()
-    return tuple((row["synset"], row["name"]) for row in csv.DictReader(text.splitlines()))
 
 
 def decode_predictions(preds, top: int = 5, class_names=None):

@@ -7,10 +7,12 @@ Nothing here knows about Keras: a `Structure` says what a network is, its `plan`
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.options import did_you_mean
 
 STAGES = (1, 2, 3, 4, 5, 6, 7)
 # Paper, network figure: filters of the convolutions of one unit in each stage; B6 and B7 are bottlenecks.
@@ -29,6 +31,7 @@ MAX_HALVINGS = 5
 POOL_PADDINGS = ("ceil", "symmetric", "valid")
 DOWNSAMPLINGS = ("pool", "stride")
 RELEASE_MAX_FILTERS = 1024
+HEAD_FILTERS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Structure:
         crop_size: S, the side of the training crop in pixels; it decides where the halvings stand.
         units: n1..n7, the number of residual units in stages B1..B7.
         downsampling: how each of the five possible halvings (before B2..B6) is done: `"pool"` is a 3x3 max pool of stride 2,
-            `"stride"` a stride-2 first unit (spec: official release, Models A, A1 and A2).
+            `"stride"` a stride-2 first unit (official release, Models A, A1 and A2).
         name: the paper's or the release's name, `"A"` for Model A; empty for a user's own structure.
         published: the paper's results, where it gives them.
 
@@ -250,6 +253,11 @@ class Structure:
         """Number of batch-norm running statistics (means and variances)."""
         return 2 * sum(self._normalised_channels(width))
 
+    def head_parameters(self, *, classes: int, classifier_convs: int = 2) -> int:
+        """Parameters of the segmentation head at full width: one or two 3x3 convolutions with bias (official release)."""
+        channels = (self._last_channels(1.0), *(HEAD_FILTERS,) * (classifier_convs - 1), classes)
+        return sum(9 * cin * cout + cout for cin, cout in itertools.pairwise(channels))
+
     def multiply_adds(self, size: int | None = None, *, classes: int = 1000, width: float | Sequence[float] = 1.0) -> int:
         """Multiply-adds of convolutions and classifier for one square image of `size` pixels (default: the crop size)."""
         sizes = self.spatial_sizes(size)
@@ -360,7 +368,7 @@ def find_structure(text: str | Structure) -> Structure:
     """The record for a name of the table (`"A1"`), or the structure written in the notation.
 
     Raises:
-        InputError: if `text` is neither.
+        InputError: if `text` is neither; it ends with the nearest name of the table, where one is near.
     """
     if isinstance(text, Structure):
         return text
@@ -369,4 +377,13 @@ def find_structure(text: str | Structure) -> Structure:
     try:
         return Structure.parse(text)
     except InputError as error:
-        raise InputError(f"{error}. Names are: {', '.join(STRUCTURES)}") from None
+        raise InputError(f"{error}. Names are: {', '.join(STRUCTURES)}{did_you_mean(str(text), STRUCTURES)}") from None
+
+
+def same_network(first: str | Structure, second: str | Structure) -> bool:
+    """Whether two structures are one network; Models A, A1 and A2 differ, although their parameters have the same shapes.
+
+    Raises:
+        InputError: if one of them is neither a name of the table nor in the notation.
+    """
+    return find_structure(first).replace() == find_structure(second).replace()

@@ -1,29 +1,7 @@
 """Prints the README's table of networks from the records."""
 
-import command_line
-
-
-def main():
-    from tabulate import tabulate
-
-    from keras_widerresnet.structures import STRUCTURES
-
-    rows = []
-    for name, structure in STRUCTURES.items():
-        published = structure.published
-        rows.append(
-            (
-                f"`WideResNet{name}`" if name.isalnum() else f'`WiderResNet("{name}")`',
-                str(structure),
-                structure.depth,
-                f"{structure.parameters() / 1e6:.1f} M",
-                f"{structure.multiply_adds() / 1e9:.1f} G at {structure.crop_size}",
-                f"{published.top1_error} / {published.top5_error}" if published else "–",
-            )
-        )
-    headers = ("network", "structure", "depth", "parameters", "multiply-adds", "top-1 / top-5 error %, *published*")
-    print(tabulate(rows, headers, tablefmt="github", disable_numparse=True))
-
+from keras_widerresnet.cli.command import run_script
+from keras_widerresnet.cli.describe_networks import COMMAND
 
 if __name__ == "__main__":
-    command_line.run(main)
+    run_script(COMMAND)

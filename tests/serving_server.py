@@ -8,25 +8,22 @@ import base64
 import concurrent.futures
 import contextlib
 import http.server
-import importlib.util
 import json
 import pathlib
 import re
 import sys
 import threading
 
+import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
 STATUS = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
 
 
 class NotAvailable(Exception):
     """What a server that is overloaded or loading answers with."""
-
-
-def has_grpc():
-    return all(importlib.util.find_spec(name) for name in ("grpc", "tensorflow_serving"))
 
 
 class Served:
@@ -122,8 +119,6 @@ def _json(array):
 
 def grpc_server(served, port=0):
     """A started server of the official services, and its port."""
-    import grpc
-    from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
     def check(spec, context):
         if not served.has(spec.name, spec.version.value):
@@ -167,14 +162,14 @@ def serving(folder, name, *, rest_port=0, grpc_port=None):
     served = Served(folder, name)
     rest = http.server.ThreadingHTTPServer(("127.0.0.1", rest_port), rest_handler(served))
     threading.Thread(target=rest.serve_forever, daemon=True).start()
-    grpc, port = grpc_server(served, grpc_port) if grpc_port is not None else (None, None)
+    server, port = grpc_server(served, grpc_port) if grpc_port is not None else (None, None)
     try:
         yield rest.server_port, port
     finally:
         rest.shutdown()
         rest.server_close()
-        if grpc:
-            grpc.stop(None)
+        if server:
+            server.stop(None)
 
 
 def main():

@@ -12,14 +12,19 @@ import keras_widerresnet as kw
 from keras_widerresnet.analysis.analyze import analyze
 from keras_widerresnet.analysis.chain import residual_chain
 from keras_widerresnet.analysis.effective_depth import effective_depth
-from keras_widerresnet.analysis.measure import Settings, sampled_images
+from keras_widerresnet.analysis.config import FILES, OPTIONAL, AnalysisConfig
+from keras_widerresnet.analysis.measure import sampled_images
 from keras_widerresnet.analysis.paths import gradient_per_path_length
-from keras_widerresnet.analysis.report import FILES, OPTIONAL
 from keras_widerresnet.analysis.snapshots import snapshots
-from keras_widerresnet.data import load_data
+from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.errors import InputError
 
-SETTINGS = Settings(images=2, path_images=2, path_samples=2, lesion_images=300, lesion_samples=2)
+SETTINGS = {"images": 2, "path_images": 2, "path_samples": 2, "lesion_images": 300, "lesion_samples": 2}
+DIGITS_RUN = pathlib.Path(__file__).parent.parent / "saved_models" / "digits" / "run"
+
+
+def analyzed(models, output, **settings):
+    return analyze(AnalysisConfig(models=tuple(models), data="digits", output_dir=str(output), **settings))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +55,7 @@ def run_dir(network, tmp_path_factory):
 
 
 def test_states_of_a_run_come_in_order(run_dir):
-    found = snapshots([run_dir, run_dir / "best.keras"])
+    found = snapshots([str(run_dir), str(run_dir / "best.keras")])
     names = ["a-run, epoch 1 (best)", "a-run, epoch 2 (checkpoint)", "a-run, epoch 3 (final)", "best"]
     assert [state.name for state in found] == names
     assert [state.load().layers[-1].bias.numpy()[0] for state in found] == [1, 2, 30, 1]
@@ -61,7 +66,7 @@ def test_report(network, tmp_path):
     network.save(tmp_path / "two.keras")
     output = tmp_path / "analysis"
     models = [str(tmp_path / name) for name in ("one.keras", "two.keras")]
-    assert analyze(models, "digits", output, SETTINGS) == output / "report.md"
+    assert analyzed(models, output, **SETTINGS) == output / "report.md"
     assert {path.name for path in output.iterdir()} == FILES | OPTIONAL
     data = load_data("digits")
     images, labels = sampled_images(data.train, 2, 8, 0)
@@ -79,7 +84,7 @@ def test_report(network, tmp_path):
     assert results["error"] == pytest.approx(wrong)
     assert depth.over_deepened() in (output / "report.md").read_text()
     with pytest.raises(InputError, match="--overwrite"):
-        analyze(models, "digits", output, SETTINGS)
+        analyzed(models, output, **SETTINGS)
 
 
 def test_sampled_images_are_distinct_and_drawn_by_the_seed():
@@ -93,13 +98,25 @@ def test_sampled_images_are_distinct_and_drawn_by_the_seed():
 
 def test_refusals(network, run_dir, tmp_path: pathlib.Path):
     with pytest.raises(InputError, match="neither"):
-        snapshots([tmp_path])
+        snapshots([str(tmp_path)])
     with pytest.raises(InputError, match="10 classes"):
         path = tmp_path / "four.keras"
         kw.WiderResNet("8-1-0-0-0-0-0-0", width=0.01, classes=4).save(path)
-        analyze([str(path)], "digits", tmp_path / "out", SETTINGS)
+        analyzed([str(path)], tmp_path / "out", **SETTINGS)
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="crop_size"):
-        analyze([str(run_dir)], "digits", tmp_path / "out", Settings(crop_size=9))
-    with pytest.raises(InputError, match="neither"):
-        snapshots([run_dir / "metrics.csv"])
+        analyzed([str(run_dir)], tmp_path / "out", crop_size=9)
+    with pytest.raises(InputError, match="no model"):
+        snapshots([str(run_dir / "metrics.csv")])
+
+
+def test_digits_where_every_unit_begins_a_stage(tmp_path):
+    """The README's own network: no unit within a stage; the report counts the images that there are."""
+    report = analyzed([str(DIGITS_RUN)], tmp_path / "out", images=1, path_images=0, lesion_images=1000, lesion_samples=1).read_text()
+    assert "within a stage" not in report and "the first of a stage" in report and "of 360 test images" in report
+
+
+def test_runs_of_segmentation_are_refused(tmp_path):
+    (tmp_path / "flags.txt").write_text("--classifier_convs=2\n")
+    with pytest.raises(InputError, match="is a run of segmentation"):
+        snapshots([str(tmp_path)])

@@ -1,6 +1,7 @@
 """Each augmentation against NumPy or PIL with the same draws."""
 
 import io
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,10 @@ from photographs import PHOTOGRAPHS, jpeg
 from PIL import Image, ImageEnhance
 from scipy import stats
 
-from keras_widerresnet.data import augment, images, pipeline
+from keras_widerresnet.data import augment, images
+from keras_widerresnet.data.resize import normalise
+from keras_widerresnet.tasks.classification import batches as pipeline
+from keras_widerresnet.tasks.classification.config import Augmentation
 
 PHOTOGRAPH = PHOTOGRAPHS[0][:120, :160]
 
@@ -119,12 +123,12 @@ def test_shrunk_random_sized_crop_is_the_mean_over_each_cell():
 
 def test_compiled_steps_are_the_same_as_one_by_one():
     image = tf.constant(PHOTOGRAPH[:100, :100], tf.float32)
-    finishing = pipeline.finish(pipeline.Augmentation())
+    finishing = pipeline.finish(Augmentation())
     for position in range(6):
         draws = tf.constant([4, position], tf.int64)
         plain = augment.random_color(image, 0.4, 0.1, augment.uniform([7], draws, "color"))
         plain = augment.random_flip(plain, augment.uniform([], draws, "flip"))
-        np.testing.assert_allclose(finishing(image, draws), pipeline.normalise(plain), atol=1e-4)
+        np.testing.assert_allclose(finishing(image, draws), normalise(plain), atol=1e-4)
 
 
 def test_only_the_window_is_decoded_and_it_is_the_same():
@@ -227,7 +231,7 @@ def test_flip_mirrors_half():
 
 
 def test_without_keras_cv_its_augmentations_name_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "keras_cv", None)
+    monkeypatch.setitem(sys.modules, "keras_cv", None)
     with pytest.raises(ValueError, match=r"keras_widerresnet\[augment\]"):
         augment.rand_augment(2, 0.3, 0)
     with pytest.raises(ValueError, match=r"keras_widerresnet\[augment\]"):
@@ -241,7 +245,6 @@ def mixing_batch():
 
 def test_mixup_mixes_labels_as_it_mixes_images():
     """Image k is k everywhere: a mixed image's value is the label-weighted mean of the classes."""
-    pytest.importorskip("keras_cv")
     pixels, labels = augment.mix_batches(0.5, 0.0, 1)(*mixing_batch())
     np.testing.assert_allclose(np.asarray(labels).sum(axis=1), 1, rtol=1e-5)
     np.testing.assert_allclose(pixels[:, 0, 0, 0], np.asarray(labels) @ np.arange(8), rtol=1e-4, atol=1e-4)
@@ -250,7 +253,6 @@ def test_mixup_mixes_labels_as_it_mixes_images():
 
 def test_cutmix_labels_name_the_two_images_in_the_pixels():
     """keras-cv gives the window's share before it is cut at the border: never less than the pixels', and equal where nothing is cut."""
-    pytest.importorskip("keras_cv")
     mix = augment.mix_batches(0.0, 1.0, 1)
     equal = 0
     for _ in range(4):
@@ -266,7 +268,6 @@ def test_cutmix_labels_name_the_two_images_in_the_pixels():
 
 
 def test_rand_augment_stays_in_range_and_changes_most_images():
-    pytest.importorskip("keras_cv")
     change = augment.rand_augment(2, 0.3, 0)
     image = tf.constant(PHOTOGRAPH, tf.float32)
     changed = [np.asarray(change(image)) for _ in range(10)]

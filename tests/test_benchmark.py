@@ -3,22 +3,25 @@
 import csv
 import functools
 import json
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from keras_widerresnet.benchmark import inference, report, startup, threads, training
-from keras_widerresnet.benchmark.comparison import Comparison
-from keras_widerresnet.benchmark.contender import Contender
-from keras_widerresnet.benchmark.floor import Rates, floor_seconds
-from keras_widerresnet.benchmark.passes import Measured, installed, measure
-from keras_widerresnet.benchmark.scaling import Growth, fitted_exponent
-from keras_widerresnet.benchmark.training import OURS
-from keras_widerresnet.benchmark.workload import CLASSES, Workload, prepare
+from benchmarks import inference, report, startup, threads, training
+from benchmarks.comparison import Comparison
+from benchmarks.config import BenchmarkConfig
+from benchmarks.contender import Contender
+from benchmarks.floor import Rates, floor_seconds
+from benchmarks.passes import Measured, installed, measure
+from benchmarks.scaling import Growth, fitted_exponent
+from benchmarks.training import OURS
+from benchmarks.workload import CLASSES, Workload, prepare
 from keras_widerresnet.errors import InputError
 
+SCRIPT = str(pathlib.Path(__file__).parents[1] / "scripts" / "benchmark.py")
 STRUCTURE = "28-1-1-0-0-1-0-0"  # B1 at 28 pixels, B2 at 14, B5 at 7
 
 
@@ -110,8 +113,30 @@ def test_threads_that_are_not_there():
         threads.take(100000)
 
 
-def command(*arguments):
-    command = [sys.executable, "scripts/benchmark.py", "inference", f"--structure={STRUCTURE}", "--width=0.125", *arguments]
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"what": ("speed",)}, "What to measure is one of inference, training, .* Received: 'speed'"),
+        ({"what": ("inferense",)}, "Did you mean 'inference'"),
+        ({"what": ("scaling", "a.jpg")}, "JPEG files go with input. Received: 'scaling a.jpg'"),
+        ({"batch_sizes": (8, 0)}, "--batch_sizes must be at least 1. Received: 0"),
+        ({"backend": "mxnet"}, "--backend must be one of all, tensorflow, jax, torch. Received: 'mxnet'"),
+        ({"width": 0.0}, "--width must be at least 0.01. Received: 0"),
+        ({"structure": "G"}, "'G'"),
+    ],
+)
+def test_refusals(options, said):
+    with pytest.raises(InputError, match=said):
+        BenchmarkConfig(**{"what": ("inference",), **options})
+
+
+def test_what_a_measurement_is():
+    chosen = BenchmarkConfig(what=("input", "a.jpg", "b.jpg"))
+    assert (chosen.kind, chosen.files) == ("input", ("a.jpg", "b.jpg"))
+
+
+def command(*arguments, kind="inference", python=()):
+    command = [sys.executable, *python, SCRIPT, kind, f"--structure={STRUCTURE}", "--width=0.125", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 
@@ -126,6 +151,14 @@ def test_one_command_gives_table_picture_and_machine(tmp_path):
     machine = json.loads((tmp_path / "inference_machine.json").read_text())
     assert min(machine["gmac_per_second"].values()) > 0 and machine["versions"]["keras"]
     assert (tmp_path / "inference.png").stat().st_size > 5000
+
+
+def test_files_that_are_not_there_are_told_before_keras_is_imported(tmp_path):
+    ran = command(str(tmp_path / "no.jpg"), kind="input", python=("-X", "importtime"))
+    imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines() if line.startswith("import time:")}
+    spoken = [line for line in ran.stderr.splitlines() if not line.startswith("import time:")]
+    assert ran.returncode == 2 and len(spoken) == 1 and "no.jpg" in spoken[0]
+    assert "absl.flags" in imported and not {"keras", "tensorflow"} & imported
 
 
 def test_an_earlier_result_is_kept(tmp_path):

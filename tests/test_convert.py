@@ -12,9 +12,11 @@ from test_parity import assert_official
 from test_readme import ROOT
 
 import keras_widerresnet as kw
-from keras_widerresnet.segmentation import WideResNetFCN
+from keras_widerresnet.conversion import convert
+from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.models import Facts, find_source
 from keras_widerresnet.structures import STRUCTURES, Unit
-from keras_widerresnet.weights import convert, read_original
+from keras_widerresnet.weights import read_original
 from keras_widerresnet.weights.mxnet_params import write_params
 from keras_widerresnet.weights.official import official_shapes
 
@@ -214,6 +216,8 @@ def test_inplace_abn_network_in_pytorch(tmp_path, image, wrapped):
     path = tmp_path / "inplace_abn.pth.tar"
     torch.save(state, path)
     convert(path, "A", tmp_path / "ours.weights.h5", width=WIDTH)
+    facts = Facts("A", WIDTH, "symmetric", "leaky_relu", "classification", 10)
+    assert find_source(str(tmp_path / "ours.weights.h5")).facts == facts
     x = image(SIZE, SIZE + 11)
     with torch.no_grad():
         theirs = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
@@ -265,6 +269,7 @@ def test_resnet38d_tf_file(tmp_path, image, fill):
     original = read_original(tmp_path / "theirs.h5")
     assert original.kind == "resnet38d-tf" and original.parameters.keys() == features.keys()
     convert(tmp_path / "theirs.h5", "A1", tmp_path / "ours.weights.h5", width=WIDTH)
+    assert find_source(str(tmp_path / "ours.weights.h5")).facts == Facts("A1", WIDTH, "symmetric")
     options = {"include_top": False, "width": WIDTH, "input_shape": (SIZE, SIZE, 3)}
     ours = kw.WideResNetA1(weights=str(tmp_path / "ours.weights.h5"), **options)
     np.testing.assert_array_equal(
@@ -286,6 +291,48 @@ def test_classifier_without_bias_is_left_aside(tmp_path):
         np.testing.assert_array_equal(network.get_layer("bn7").get_weights()[0], features["bn7_gamma"])
     with pytest.raises(ValueError, match="unused      fc8"):
         kw.WideResNetA1(weights=str(source), width=WIDTH, classes=20)
+
+
+@pytest.mark.parametrize(
+    ("structure", "known"),
+    [
+        ("E", "E"),
+        ("112-1-1-1-1-5-1-1", "E"),
+        ("56-1-1-1-1-1-1-1", "56-1-1-1-1-1-1-1"),
+        (STRUCTURES["E"].replace(downsampling=("stride",) * 5), ""),  # neither a name nor the notation says it
+    ],
+)
+def test_sidecar_says_what_network_the_weights_are_of(tmp_path, structure, known):
+    write_params(tmp_path / "a.params", {f"arg:{name}": array for name, array in random_parameters(structure).items()})
+    values = convert(tmp_path / "a.params", structure, tmp_path / "a.weights.h5", width=WIDTH)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.params", "a.weights.h5", "a.weights.json"]
+    source = find_source(str(tmp_path / "a.weights.h5"))
+    assert source.facts == Facts(known, WIDTH, "", "relu", "classification", 10)
+    if known:
+        options = {"width": source.width(), "classes": source.facts.classes, "input_shape": (SIZE, SIZE, 3)}
+        network = kw.WiderResNet(source.structure, weights=str(source.path), **options)
+        assert network.count_params() == values
+
+
+@pytest.mark.parametrize("classifier_convs", [1, 2])
+def test_sidecar_of_a_segmentation_network(tmp_path, classifier_convs):
+    shapes = official_shapes(WideResNetFCN("A1", 5, classifier_convs, width=WIDTH))
+    write_params(tmp_path / "a.params", {f"arg:{name}": reference_array(name, shape) for name, shape in shapes.items()})
+    convert(tmp_path / "a.params", "A1", tmp_path / "a.weights.h5", width=WIDTH)
+    facts = find_source(str(tmp_path / "a.weights.h5")).facts
+    assert facts == Facts("A1", WIDTH, "", "relu", "segmentation", 5, classifier_convs)
+
+
+def test_failed_write_leaves_no_weights(tmp_path, monkeypatch):
+    write_params(tmp_path / "a.params", {f"arg:{name}": array for name, array in random_parameters("E").items()})
+
+    def fail(*_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(Facts, "save_beside", fail)
+    with pytest.raises(ValueError, match=r"a\.weights\.h5' cannot be written: no space left"):
+        convert(tmp_path / "a.params", "E", tmp_path / "a.weights.h5", width=WIDTH)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.params"]
 
 
 def test_misfits_are_one_table_and_leave_no_output(tmp_path):

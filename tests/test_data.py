@@ -1,6 +1,8 @@
 import gzip
 import io
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ from photographs import PHOTOGRAPHS, tiles, write_folder
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from keras_widerresnet.data import load_data
-from keras_widerresnet.data.arrays import array_split
-from keras_widerresnet.data.folder import folder
 from keras_widerresnet.data.images import decode_rgb, decode_window
+from keras_widerresnet.data.names import CLASSIFICATION, SEGMENTATION, describe, parse_name
+from keras_widerresnet.data.sources.arrays import array_split
+from keras_widerresnet.data.sources.folder import folder
+from keras_widerresnet.data.sources.tfds import tfds_images
 from keras_widerresnet.data.split import ShardedSplit, Share
-from keras_widerresnet.data.tfds_source import tfds_images
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.tasks.classification.data import load_data
 
 
 def write_idx(path, array, type_code=8):
@@ -88,6 +92,47 @@ def test_fake_images():
 def test_unknown_data_set_names_the_known_ones(name):
     with pytest.raises(ValueError, match="digits, folder:PATH, idx:PATH, tfds:NAME, tfrecord:PATH, fake"):
         load_data(name)
+
+
+def test_names_tell_the_kind_and_what_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert parse_name("digits", CLASSIFICATION) == ("digits", "")
+    assert parse_name("fake", CLASSIFICATION) == ("fake", "") and parse_name("fake:32", CLASSIFICATION) == ("fake", "32")
+    assert parse_name("tfds:cifar10/3.0.2:x", CLASSIFICATION) == ("tfds", "cifar10/3.0.2:x")
+    (tmp_path / "a,train=b").mkdir()
+    assert parse_name("idx:~/a,train=b", CLASSIFICATION) == ("idx", f"{tmp_path}/a,train=b")  # no options to cut off
+    (tmp_path / "a").mkdir()
+    assert parse_name("voc:~/a,train=b", SEGMENTATION) == ("voc", f"{tmp_path}/a,train=b")
+    assert describe(CLASSIFICATION) == "digits, folder:PATH, idx:PATH, tfds:NAME, tfrecord:PATH, fake or fake:SIZE"
+    assert describe(SEGMENTATION) == (
+        "voc:PATH, cityscapes:PATH, ade20k:PATH, pascal_context:PATH, pairs:PATH,classes=N or pairs:PATH,names=sky+road+… "
+        "(each with train=PART, test=PART where other parts are wanted; pairs: also with ignore=VALUE), or shapes"
+    )
+
+
+@pytest.mark.parametrize(
+    ("kinds", "name", "message"),
+    [
+        (CLASSIFICATION, "cifar", "^Unknown data set 'cifar'; a data set is one of: digits, folder:PATH"),
+        (CLASSIFICATION, "floder:x", r"fake or fake:SIZE\. Did you mean 'folder'\?$"),
+        (CLASSIFICATION, "fake:0", "^Unknown data set 'fake:0'"),
+        (CLASSIFICATION, "tfrecord:no/such", "^No folder at 'no/such'; tfrecord: takes the path of a folder$"),
+        (SEGMENTATION, "cityscape:x", r"^Unknown segmentation data set 'cityscape:x'; .*or shapes\. Did you mean 'cityscapes'\?$"),
+        (SEGMENTATION, "voc:no/such,train=trainval", "^No folder at 'no/such'; voc: takes the path of a folder$"),
+    ],
+)
+def test_names_that_cannot_be(kinds, name, message):
+    with pytest.raises(InputError, match=message):
+        parse_name(name, kinds)
+
+
+def test_names_are_checked_without_numeric_libraries():
+    """What `--help` and a wrong name need is there at once."""
+    code = (
+        "import sys; from keras_widerresnet.data.names import SEGMENTATION, describe; describe(SEGMENTATION); "
+        "print(sorted({'tensorflow', 'keras', 'numpy'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])

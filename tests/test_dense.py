@@ -8,10 +8,11 @@ from PIL import Image
 from scipy.special import softmax
 
 from keras_widerresnet import preprocess_input
-from keras_widerresnet.data.pipeline import resize_longer_side
+from keras_widerresnet.data.resize import resize_longer_side
 from keras_widerresnet.enlarge import enlarge
-from keras_widerresnet.evaluation import dense
-from keras_widerresnet.evaluation.dense import SegmentationProtocol, cell_scores, enlargement, pixel_classes, pixel_scores, resampling
+from keras_widerresnet.protocols import SegmentationProtocol
+from keras_widerresnet.tasks.segmentation import views as dense
+from keras_widerresnet.tasks.segmentation.views import cell_scores, enlargement, pixel_classes, pixel_scores, resampling
 
 # Multiples of the strides, odd sizes, one pixel more and one less, sides smaller than a stride.
 SHAPES = [(48, 64), (47, 65), (33, 31), (49, 63), (5, 50)]

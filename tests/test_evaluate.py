@@ -3,6 +3,8 @@
 import csv
 import json
 import math
+import os
+import pathlib
 import subprocess
 import sys
 
@@ -13,15 +15,18 @@ import tensorflow as tf
 from photographs import PHOTOGRAPHS, write_folder
 from PIL import Image
 from sklearn.metrics import recall_score, top_k_accuracy_score
-from test_training import ENVIRONMENT, ROOT
 
 import keras_widerresnet as kw
-from keras_widerresnet.data import load_data
-from keras_widerresnet.evaluation.crops import Protocol, views
-from keras_widerresnet.evaluation.evaluate import PUBLISHED, ErrorRate, evaluate, mean_probabilities, true_class_places
-from keras_widerresnet.evaluation.load import load_network
+from keras_widerresnet.models import ModelOptions, find_source
+from keras_widerresnet.protocols import ClassificationProtocol
+from keras_widerresnet.tasks.classification.config import EvaluationConfig
+from keras_widerresnet.tasks.classification.data import load_data
+from keras_widerresnet.tasks.classification.evaluation import ErrorRate, evaluate, mean_probabilities, published_results, true_class_places
+from keras_widerresnet.tasks.classification.network import Classifier, load_classifier
+from keras_widerresnet.tasks.classification.views import views
 from keras_widerresnet.weights.registry import PRETRAINED
 
+ROOT = pathlib.Path(__file__).parent.parent
 CLASSES = tuple(f"class{k}" for k in range(7))
 
 
@@ -58,7 +63,7 @@ def test_views_are_pils(crops, flip, shape, scale, size):
     image = PHOTOGRAPHS[0][: shape[0], : shape[1]]
     ours = np.asarray(views(tf.constant(image), scale, size, crops, flip))
     theirs = pil_views(Image.fromarray(image), scale, size, crops, flip)
-    assert ours.shape == theirs.shape == (Protocol((scale,), size, crops, flip).count, size, size, 3)
+    assert ours.shape == theirs.shape == (ClassificationProtocol((scale,), size, crops, flip).count, size, size, 3)
     difference = np.abs(ours - theirs)
     assert difference.mean() < 1 and np.quantile(difference, 0.999) <= 2
 
@@ -79,16 +84,32 @@ def trained(tmp_path_factory):
     return root, network
 
 
+def evaluated(root, output_dir, **options):
+    """`evaluate` of the trained network on the folder of images, where the options name no others."""
+    given = {"weights": str(root / "net.keras"), "data": f"folder:{root / 'set'}", "output_dir": str(output_dir)}
+    return evaluate(EvaluationConfig(**(given | options)))
+
+
+@pytest.fixture(scope="module")
+def at_24(trained, tmp_path_factory):
+    """The evaluation of the trained network on centre crops of its images' own size, and its folder."""
+    output_dir = tmp_path_factory.mktemp("at 24") / "out"
+    return evaluated(trained[0], output_dir, scales=(24,)), output_dir
+
+
 def expected_probabilities(network, root, settings):
     """PIL and NumPy alone around Keras' predict: the mean over every view at every scale."""
     data = load_data(f"folder:{root / 'set'}")
-    means = []
+    images = []
     for index in range(data.test.size):
         with Image.open(data.test.name_of(index)) as opened:
-            image = opened.convert("RGB")
-        seen = [network.predict(kw.preprocess_input(pil_views(image, *setting)), verbose=0) for setting in settings]
-        means.append(np.mean([probabilities.mean(axis=0) for probabilities in seen], axis=0))
-    return np.stack(means), data.test.labels
+            images.append(opened.convert("RGB"))
+    means = []
+    for setting in settings:
+        seen = np.stack([pil_views(image, *setting) for image in images])
+        probabilities = network.predict(kw.preprocess_input(seen.reshape(-1, *seen.shape[2:])), verbose=0)
+        means.append(probabilities.reshape(*seen.shape[:2], -1).mean(axis=1))
+    return np.mean(means, axis=0), data.test.labels
 
 
 def read_csv(path):
@@ -107,7 +128,7 @@ def read_csv(path):
 )
 def test_probabilities_are_averaged_over_all_views(trained, tmp_path, options, settings):
     root, network = trained
-    found = evaluate(str(root / "net.keras"), f"folder:{root / 'set'}", tmp_path / "out", batch_size=13, **options)
+    found = evaluated(root, tmp_path / "out", batch_size=13, **options)
     probabilities, labels = expected_probabilities(network, root, settings)
     rows = read_csv(tmp_path / "out" / "predictions.csv")
     ours = np.array([float(row["probability of predicted"]) for row in rows])
@@ -117,17 +138,16 @@ def test_probabilities_are_averaged_over_all_views(trained, tmp_path, options, s
     assert found.images == len(labels) == 14
 
 
-def test_error_rates_and_recalls_are_scikit_learns(trained, tmp_path):
-    root, _ = trained
-    found = evaluate(str(root / "net.keras"), f"folder:{root / 'set'}", tmp_path / "out", scales=(24,))
-    rows = read_csv(tmp_path / "out" / "predictions.csv")
+def test_error_rates_and_recalls_are_scikit_learns(at_24):
+    found, output_dir = at_24
+    rows = read_csv(output_dir / "predictions.csv")
     labels, predicted = ([CLASSES.index(row[key]) for row in rows] for key in ("class", "predicted"))
     assert found.top1.error == pytest.approx(np.mean(np.not_equal(labels, predicted)))
-    recalls = [float(row["top-1 recall"]) for row in read_csv(tmp_path / "out" / "per_class.csv")]
+    recalls = [float(row["top-1 recall"]) for row in read_csv(output_dir / "per_class.csv")]
     np.testing.assert_allclose(recalls, recall_score(labels, predicted, average=None, labels=range(7)), atol=1e-6)
-    saved = json.loads((tmp_path / "out" / "results.json").read_text())
+    saved = json.loads((output_dir / "results.json").read_text())
     assert saved["images"] == 14 and saved["top1_error"] == pytest.approx(found.top1.error)
-    assert "No published number applies" in (tmp_path / "out" / "report.md").read_text()
+    assert "No published number applies" in (output_dir / "report.md").read_text()
 
 
 def test_places_give_scikit_learns_top_k():
@@ -148,18 +168,17 @@ def test_interval_is_wilsons(wrong, images):
     assert (rate.error, rate.low, rate.high) == pytest.approx((p, max(0, centre - half), min(1, centre + half)), abs=1e-9)
 
 
-def test_every_kind_of_file_gives_the_same(trained, tmp_path):
+def test_every_kind_of_file_gives_the_same(trained, at_24, tmp_path):
     root, _ = trained
-    found = {}
+    _, output_dir = at_24
+    expected = [float(row["probability of predicted"]) for row in read_csv(output_dir / "predictions.csv")]
     for kind, weights, model in (
-        ("keras", "net.keras", {}),
         ("h5", "net.weights.h5", {"model": "28-0-1-1-1-1-1-1", "width": 0.0625}),
         ("saved", "saved", {}),
     ):
-        evaluate(str(root / weights), f"folder:{root / 'set'}", tmp_path / kind, scales=(24,), **model)
-        found[kind] = [float(row["probability of predicted"]) for row in read_csv(tmp_path / kind / "predictions.csv")]
-    np.testing.assert_allclose(found["h5"], found["keras"], atol=2e-6)
-    np.testing.assert_allclose(found["saved"], found["keras"], atol=2e-6)
+        evaluated(root, tmp_path / kind, weights=str(root / weights), scales=(24,), **model)
+        found = [float(row["probability of predicted"]) for row in read_csv(tmp_path / kind / "predictions.csv")]
+        np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
 def test_published_row_stands_beside_a_thousand_classes(tmp_path):
@@ -168,7 +187,7 @@ def test_published_row_stands_beside_a_thousand_classes(tmp_path):
     images = tmp_path / "set"
     for part in ("train", "val"):
         write_folder(images / part, tuple(f"n{k:08d}" for k in range(1000)), count=1)
-    evaluate(str(tmp_path / "a.keras"), f"folder:{images}", tmp_path / "out", model="A")
+    evaluated(tmp_path, tmp_path / "out", weights=str(tmp_path / "a.keras"), data=f"folder:{images}", model="A")
     report = (tmp_path / "out" / "report.md").read_text()
     assert "19.2 " in report and "4.73" in report and "official release" in report and "ILSVRC 2012 val, 50,000 images" in report
 
@@ -177,8 +196,9 @@ def test_published_row_stands_beside_a_thousand_classes(tmp_path):
     ("options", "message"),
     [
         ({"scales": (24,), "crop_size": 32}, "cannot be cut from an image whose shorter side is 24"),
-        ({"scales": (0,)}, "positive whole numbers"),
-        ({"scales": (24,), "crops": "nine"}, "must be one of"),
+        ({"scales": (0,)}, r"--scales must be at least 1\. Received: 0"),
+        ({"scales": (24, 24)}, "Each scale counts once"),
+        ({"scales": (24,), "crops": "nine"}, r"--crops must be one of center, three, ten\. Received: 'nine'"),
         ({"scales": (24,), "data": "digits"}, "has 7 outputs and 'digits' has 10 classes"),
         ({"weights": "missing.keras"}, "Nothing at 'missing.keras'"),
         ({}, "give --scales"),
@@ -186,16 +206,15 @@ def test_published_row_stands_beside_a_thousand_classes(tmp_path):
 )
 def test_bad_input_is_named_and_nothing_is_left(trained, tmp_path, options, message):
     root, _ = trained
-    given = {"weights": str(root / "net.keras"), "data": f"folder:{root / 'set'}", **options}
     with pytest.raises(ValueError, match=message):
-        evaluate(output_dir=tmp_path / "out", **given)
+        evaluated(root, tmp_path / "out", **options)
     assert not list(tmp_path.iterdir())
 
 
 def test_segmentation_networks_are_refused(tmp_path):
     kw.WideResNetFCN("28-0-1-1-1-1-1-1", classes=7, width=0.0625, input_shape=(32, 32, 3), output_stride=None).save(tmp_path / "fcn.keras")
     with pytest.raises(ValueError, match="not a classification network"):
-        evaluate(str(tmp_path / "fcn.keras"), "digits", tmp_path / "out")
+        evaluated(tmp_path, tmp_path / "out", weights=str(tmp_path / "fcn.keras"), data="digits")
 
 
 def test_results_are_not_overwritten_unasked(trained, tmp_path):
@@ -204,7 +223,7 @@ def test_results_are_not_overwritten_unasked(trained, tmp_path):
 
     def script(output_dir, *more):
         command = [sys.executable, str(ROOT / "scripts" / "evaluate.py"), *flags, f"--output_dir={output_dir}", *more]
-        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+        return subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True)
 
     done = script(tmp_path / "out")
     assert done.returncode == 0 and "Report: " in done.stdout, done.stderr[-2000:]
@@ -213,7 +232,7 @@ def test_results_are_not_overwritten_unasked(trained, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious.txt").write_text("mine")
     foreign = script(tmp_path / "mine", "--overwrite")
-    assert foreign.returncode == 2 and "is not an evaluation" in foreign.stderr
+    assert foreign.returncode == 2 and foreign.stderr.startswith("evaluate.py: ") and "is not an evaluation" in foreign.stderr
     assert (tmp_path / "mine" / "precious.txt").read_text() == "mine"
 
 
@@ -242,7 +261,10 @@ def test_averages_over_exact_views_are_exact(trained, setting):
     scale, size, crops, flip = setting
     data = load_data(f"folder:{root / 'set'}")
     ours, labels, are_logits = mean_probabilities(
-        load_network(str(root / "net.keras")), data, Protocol((scale,), size, crops, flip), batch_size=13
+        load_classifier(ModelOptions(weights=str(root / "net.keras"))),
+        data,
+        ClassificationProtocol((scale,), size, crops, flip),
+        batch_size=13,
     )
     expected, expected_labels = expected_probabilities(network, root, [setting])
     assert np.ptp(expected, axis=0).max() > 0.01 and not are_logits
@@ -256,9 +278,9 @@ def test_logits_are_made_probabilities_before_they_are_averaged(trained, tmp_pat
     logits.layers[-1].activation = keras.activations.linear
     logits.set_weights(network.get_weights())
     logits.save(tmp_path / "logits.keras")
-    options = {"data": f"folder:{root / 'set'}", "scales": (24, 28), "flip": True}
-    evaluate(str(tmp_path / "logits.keras"), output_dir=tmp_path / "logits", **options)
-    evaluate(str(root / "net.keras"), output_dir=tmp_path / "probabilities", **options)
+    options = {"scales": (24, 28), "flip": True}
+    evaluated(root, tmp_path / "logits", weights=str(tmp_path / "logits.keras"), **options)
+    evaluated(root, tmp_path / "probabilities", **options)
     logits, probabilities = (read_csv(tmp_path / name / "predictions.csv") for name in ("logits", "probabilities"))
     for one, other in zip(logits, probabilities, strict=True):
         assert one["predicted"] == other["predicted"]
@@ -270,30 +292,29 @@ def test_logits_are_made_probabilities_before_they_are_averaged(trained, tmp_pat
 def test_few_classes_have_no_top_5(tmp_path):
     write_folder(tmp_path / "set")
     kw.WiderResNet("28-0-1-1-1-1-1-1", width=0.0625, classes=2, input_shape=(24, 24, 3)).save(tmp_path / "net.keras")
-    found = evaluate(str(tmp_path / "net.keras"), f"folder:{tmp_path / 'set'}", tmp_path / "out")
+    found = evaluated(tmp_path, tmp_path / "out")
     assert found.top5 is None and found.settings["scales"] == (24,)
     assert {row["top-5 recall"] for row in read_csv(tmp_path / "out" / "per_class.csv")} == {""}
     with pytest.raises(ValueError, match=r"takes images of 24 pixels only; --crop_size=24 cuts them\. Received: 32"):
-        evaluate(str(tmp_path / "net.keras"), f"folder:{tmp_path / 'set'}", tmp_path / "other", scales=(32,))
+        evaluated(tmp_path, tmp_path / "other", scales=(32,))
 
 
 def test_overwrite_replaces_an_evaluation_alone(trained, tmp_path):
     root, _ = trained
-    given = {"weights": str(root / "net.keras"), "data": f"folder:{root / 'set'}", "output_dir": tmp_path / "out"}
-    evaluate(**given, scales=(24,))
-    evaluate(**given, scales=(26,), overwrite=True)
+    evaluated(root, tmp_path / "out", scales=(24,))
+    evaluated(root, tmp_path / "out", scales=(26,), overwrite=True)
     assert json.loads((tmp_path / "out" / "results.json").read_text())["scales"] == [26]
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="is not an evaluation"):
-        evaluate(**given, scales=(24,), overwrite=True)
+        evaluated(root, tmp_path / "out", scales=(24,), overwrite=True)
     assert (tmp_path / "out" / "notes.txt").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_per_class_rows(trained, tmp_path):
+def test_per_class_rows(trained, at_24):
     root, network = trained
-    evaluate(str(root / "net.keras"), f"folder:{root / 'set'}", tmp_path / "out", scales=(24,))
+    _, output_dir = at_24
     probabilities, labels = expected_probabilities(network, root, [(24, 24, "center", False)])
-    rows = read_csv(tmp_path / "out" / "per_class.csv")
+    rows = read_csv(output_dir / "per_class.csv")
     for k, row in enumerate(rows):
         own = probabilities[labels == k]
         among_five = [k in np.argsort(-one)[:5] for one in own]
@@ -309,7 +330,7 @@ def test_damaged_image_is_named_and_nothing_is_left(trained, tmp_path):
         write_folder(tmp_path / "set" / part, CLASSES, count=1)
     (tmp_path / "set" / "val" / "class3" / "0.jpg").write_text("no image")
     with pytest.raises(ValueError, match=r"class3/0\.jpg does not decode"):
-        evaluate(str(root / "net.keras"), f"folder:{tmp_path / 'set'}", tmp_path / "out", scales=(24,))
+        evaluated(root, tmp_path / "out", data=f"folder:{tmp_path / 'set'}", scales=(24,))
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
@@ -323,15 +344,21 @@ def test_saved_models_without_an_image_signature_are_refused(tmp_path):
     tf.saved_model.save(tf.Module(), str(tmp_path / "none"))
     tf.saved_model.save(module, str(tmp_path / "strings"), signatures={"serving_default": module.lengths})
     (tmp_path / "empty").mkdir()
-    for name, message in (("none", "It has the signatures"), ("strings", "It takes"), ("empty", "cannot be loaded as a SavedModel")):
+    for name, message in (
+        ("none", "It has the signatures"),
+        ("strings", "It takes"),
+        ("empty", "neither a run directory nor a SavedModel"),
+    ):
         with pytest.raises(ValueError, match=message):
-            load_network(str(tmp_path / name))
+            load_classifier(ModelOptions(weights=str(tmp_path / name)))
 
 
-def test_published_numbers_are_the_registrys():
-    for name, rows in PUBLISHED.items():
-        result = PRETRAINED[name].result
-        stated = [(row.top1_error, row.top5_error) for row in rows]
-        if "accuracy" in result:
-            stated = [(100 - top1, 100 - top5) for top1, top5 in stated]
-        assert f"{stated[0][0]:.2f} / {stated[0][1]:.2f}" in result
+@pytest.mark.parametrize("name", ["imagenet-a", "imagenet-a1", "imagenet-inplace-abn"])
+def test_published_numbers_are_the_registrys_and_the_papers(name):
+    source = find_source(name)
+    rows = published_results(Classifier(lambda pixels: pixels, 1000, None, source, source.structure, width=1.0))
+    registered, own = PRETRAINED[name].results, source.structure.published
+    assert rows[: len(registered)] == registered
+    papers = [(row.top1_error, row.top5_error) for row in rows[len(registered) :] if row.source.startswith("paper")]
+    assert papers == ([(own.top1_error, own.top5_error)] if own else [])
+    assert not published_results(Classifier(lambda pixels: pixels, 1000, None, source, source.structure, width=0.5))

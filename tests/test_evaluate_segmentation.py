@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import pathlib
 import subprocess
 import sys
 import weakref
@@ -9,23 +11,26 @@ import weakref
 import keras
 import numpy as np
 import pytest
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as cityscapes_script
 from photographs import PHOTOGRAPHS
 from PIL import Image
 from scipy.special import softmax
 from sklearn.metrics import confusion_matrix, jaccard_score, recall_score
 from test_dense import keys_enlarged
-from test_training import ENVIRONMENT, ROOT
 
 import keras_widerresnet as kw
-from keras_widerresnet.data.segmentation import load_segmentation_data
-from keras_widerresnet.evaluation import segmentation
-from keras_widerresnet.evaluation.dense import SegmentationProtocol
-from keras_widerresnet.evaluation.segmentation import FILES, evaluate_segmentation, score_test_split, shown_images, write_mask
-from keras_widerresnet.evaluation.segmentation_figures import Example, panels
-from keras_widerresnet.evaluation.segmentation_load import Segmenter, load_segmenter, predictor, stride_of
 from keras_widerresnet.label_maps import LABEL_MAPS, voc_palette
-from keras_widerresnet.weights import PRETRAINED
+from keras_widerresnet.models import KERAS_FILE, Facts, SegmenterOptions, Source, find_source
+from keras_widerresnet.protocols import SegmentationProtocol
+from keras_widerresnet.runs import PREDICTIONS_FOLDER, SEGMENTATION_EVALUATION
+from keras_widerresnet.tasks.segmentation import evaluation as segmentation
+from keras_widerresnet.tasks.segmentation.config import EvaluationConfig
+from keras_widerresnet.tasks.segmentation.data import load_segmentation_data
+from keras_widerresnet.tasks.segmentation.evaluation import evaluate_segmentation, score_test_split, shown_images, write_mask
+from keras_widerresnet.tasks.segmentation.figures import Example, panels
+from keras_widerresnet.tasks.segmentation.network import Segmenter, load_segmenter, predictor, stride_of
 
+ROOT = pathlib.Path(__file__).parent.parent
 CLASSES, IGNORED, STRUCTURE = 4, 255, "224-0-1-1-1-1-1-1"
 SIZES = ((40, 56), (47, 33), (24, 65), (56, 56))
 
@@ -74,11 +79,18 @@ def saved(tmp_path_factory):
 @pytest.fixture
 def quick(monkeypatch):
     """Networks need no loading: whatever the weights, they are `noisy`."""
-    monkeypatch.setattr(segmentation, "load_segmenter", lambda *_, **__: Segmenter(noisy(CLASSES), CLASSES, 8))
+    source = Source("any", KERAS_FILE, None, Facts())
+    monkeypatch.setattr(segmentation, "load_segmenter", lambda _: Segmenter(noisy(CLASSES), CLASSES, 8, source))
 
 
 def data_name(root):
     return f"pairs:{root / 'set'},classes={CLASSES}"
+
+
+def evaluated(root, output_dir, **options):
+    """`evaluate_segmentation` of the saved network on its pairs, where the options name no others."""
+    given = {"weights": str(root / "fcn.keras"), "data": data_name(root), "output_dir": str(output_dir)}
+    return evaluate_segmentation(EvaluationConfig(**(given | options)))
 
 
 def read_csv(path):
@@ -104,7 +116,7 @@ def noisy(classes, stride=8):
 
 def test_scores_are_scikit_learns_on_the_saved_predictions(saved, tmp_path):
     root, _ = saved
-    found = evaluate_segmentation(str(root / "fcn.keras"), data_name(root), tmp_path / "out", flip=True, masks=True)
+    found = evaluated(root, tmp_path / "out", flip=True)
     truth = np.concatenate([stored(root / "set" / "testannot" / f"a{k}.png").ravel() for k in range(4)])
     predicted = np.concatenate([stored(tmp_path / "out" / "predictions" / f"a{k}.png").ravel() for k in range(4)])
     truth, predicted = truth[truth != IGNORED], predicted[truth != IGNORED]
@@ -127,7 +139,7 @@ def test_scores_are_scikit_learns_on_the_saved_predictions(saved, tmp_path):
 def test_predictions_are_the_networks(saved, tmp_path):
     """Keras' predict on the padded image, softmax, Keys' cubic: pixel by pixel what is in the files."""
     root, model = saved
-    evaluate_segmentation(str(root / "fcn.keras"), data_name(root), tmp_path / "out", masks=True)
+    evaluated(root, tmp_path / "out")
     for index, (height, width) in enumerate(SIZES):
         with Image.open(root / "set" / "test" / f"a{index}.png") as opened:
             image = kw.preprocess_input(np.asarray(opened))
@@ -142,17 +154,16 @@ def test_predictions_are_the_networks(saved, tmp_path):
 
 
 def test_cityscapes_predictions_and_scores_are_its_own_scripts(tmp_path):
-    script = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
     names = {"images": "leftImg8bit/{}/ulm/ulm_{}_000019_leftImg8bit.png", "masks": "gtFine/{}/ulm/ulm_{}_000019_gtFine_labelIds.png"}
     write_pairs(tmp_path, [*range(34)], parts=("train", "val"), **names)
     data = load_segmentation_data(f"cityscapes:{tmp_path}", verify=False)
     (tmp_path / "out").mkdir()
     scored = score_test_split(noisy(19), data, SegmentationProtocol(), 8, tmp_path / "out", masks=True, shown=3)
-    args = script.args
+    args = cityscapes_script.args
     args.predictionPath, args.predictionWalk = str(tmp_path / "out" / "predictions"), None
     args.evalInstLevelScore, args.JSONOutput, args.quiet = False, False, True
     truths = sorted(str(path) for path in (tmp_path / "gtFine" / "val" / "ulm").glob("*_labelIds.png"))
-    theirs = script.evaluateImgLists([script.getPrediction(args, truth) for truth in truths], truths, args)
+    theirs = cityscapes_script.evaluateImgLists([cityscapes_script.getPrediction(args, truth) for truth in truths], truths, args)
     rows = read_csv(tmp_path / "out" / "per_class.csv")
     scores = [theirs["classScores"][row["class"]] for row in rows]
     np.testing.assert_allclose([float(row["IoU"]) for row in rows], scores, atol=1e-6)
@@ -216,7 +227,7 @@ def test_every_kind_of_file_gives_the_same(saved, tmp_path):
         (root / "fcn.weights.h5", {"model": STRUCTURE, "width": 0.0625}),
         (tmp_path / "upsampled.keras", {}),
     ):
-        found = load_segmenter(str(weights), **options)
+        found = load_segmenter(SegmenterOptions(weights=str(weights), **options))
         assert (found.classes, found.stride, found.record) == (CLASSES, 8, None)
         np.testing.assert_allclose(found.predict(image), expected, atol=1e-5)
 
@@ -226,7 +237,8 @@ def test_strides_and_heads_are_found(tmp_path, convs, stride):
     model = network(classifier_convs=convs, output_stride=stride)
     assert stride_of(model, "it") == (stride or 32)
     model.save_weights(tmp_path / "a.weights.h5")
-    found = load_segmenter(str(tmp_path / "a.weights.h5"), STRUCTURE, width=0.0625, output_stride=stride)
+    options = {"model": STRUCTURE, "width": 0.0625, "output_stride": stride or 32}
+    found = load_segmenter(SegmenterOptions(weights=str(tmp_path / "a.weights.h5"), **options))
     assert found.stride == (stride or 32) and found.classes == CLASSES
     assert found.predict(np.zeros((1, 64, 32, 3), np.float32)).shape == (1, 64 // found.stride, 32 // found.stride, CLASSES)
 
@@ -297,24 +309,27 @@ def test_pictures_show_what_is_wrong_and_what_is_ignored():
 def test_settings_of_every_kind_reach_the_network_and_the_report(saved, tmp_path, quick):
     root, _ = saved
     options = {"sizes": (40, 64), "test_steps": 2, "flip": True, "tile": 48, "overlap": 16}
-    found = evaluate_segmentation(str(root / "fcn.keras"), data_name(root), tmp_path / "out", **options)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    found = evaluated(root, tmp_path / "out", masks=False, **options)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == SEGMENTATION_EVALUATION
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert {name: results[name] for name in options} == {**options, "sizes": [40, 64]}
     report = found.report.read_text()
-    command = "--sizes=40,64 --test_steps=2 --flip --tile=48 --overlap=16 --output_stride=8 --pool_padding=ceil --width=1.0 --nomasks"
-    assert command in report and f"data={data_name(root)}" in report
+    given = "--sizes=40,64 --test_steps=2 --flip --tile=48 --overlap=16 --nomasks"
+    assert given in report and f"--data={data_name(root)}" in report and "keras-widerresnet evaluate-segmentation " in report
     assert "longer side 40, 64; 2 × 2 shifts; mirrored too; tiles of 48, overlapping by 16" in report
     assert f"{found.scored.scores['mean_iou'] * 100:.2f}" in report and "published" not in report
-    plain = evaluate_segmentation(str(root / "fcn.keras"), data_name(root), tmp_path / "plain")
+    plain = evaluated(root, tmp_path / "plain")
     assert (plain.scored.matrix != found.scored.matrix).any() and plain.scored.matrix.sum() == found.scored.matrix.sum()
 
 
 def test_published_row_stands_beside_named_weights(saved, tmp_path, monkeypatch):
     root, _ = saved
-    record = PRETRAINED["ade20k"]
-    monkeypatch.setattr(segmentation, "load_segmenter", lambda *_, **__: Segmenter(noisy(record.classes), record.classes, 8, record))
-    found = evaluate_segmentation("ade20k", f"pairs:{root / 'set'},classes=150", tmp_path / "out")
+    source = find_source("ade20k")
+    monkeypatch.setattr(segmentation, "load_segmenter", lambda _: Segmenter(noisy(150), 150, 8, source))
+    found = evaluated(root, tmp_path / "out", weights="ade20k", data=f"pairs:{root / 'set'},classes=150", sizes=(48,))
+    # Without a word the published protocol, but for what the options say.
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert (results["sizes"], results["test_steps"], results["flip"], results["model"]) == ([48], 2, True, "A1")
     assert found.rows()[1][:2] == ("published", "ADE20K val (500, flip, test_steps 2): pixel accuracy 80.55, 43.34 mIoU")
     assert "pixel accuracy 80.55, 43.34 mIoU" in found.report.read_text()
     rows = read_csv(tmp_path / "out" / "per_class.csv")
@@ -324,43 +339,43 @@ def test_published_row_stands_beside_named_weights(saved, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sizes": (0,)}, "positive whole numbers"),
+        ({"sizes": (0,)}, r"--sizes must be at least 1\. Received: 0"),
+        ({"sizes": (40, 40)}, "Each size counts once"),
         ({"test_steps": 3}, "divisor of the output stride, 8"),
         ({"tile": 16, "overlap": 16}, "larger than the overlap"),
         ({"tile": 20}, "multiple of the output stride, 8"),
-        ({"shown": 0}, "1 image or more"),
+        ({"shown": 0}, r"--shown must be at least 1\. Received: 0"),
         ({"data": "shapes"}, "has 4 classes and 'shapes' has"),
         ({"data": "folder:x"}, "Unknown segmentation data set"),
-        ({"weights": "missing.keras"}, "No model file at 'missing.keras'"),
-        ({"weights": "missing.weights.h5"}, "No file 'missing.weights.h5'"),
+        ({"weights": "missing.keras"}, "Nothing at 'missing.keras'"),
+        ({"weights": "missing.weights.h5"}, "Nothing at 'missing.weights.h5'"),
         ({"weights": "imagenet"}, "is a classification network; segmentation networks are voc, voc-coco, cityscapes, ade20k"),
         ({"weights": "imagenet-a1"}, "is a classification network"),
         ({"weights": "WEIGHTS"}, "--model is needed"),
         ({"weights": "CLASSIFIER"}, "not a segmentation network: its outputs must be"),
-        ({"weights": "CLASSIFIER_WEIGHTS", "model": STRUCTURE, "width": 0.0625}, "holds no segmentation network"),
+        ({"weights": "CLASSIFIER_WEIGHTS", "model": STRUCTURE, "width": 0.0625}, "not a segmentation network: its outputs must be"),
         ({"weights": "FIXED"}, "must take RGB images of any size"),
         ({"weights": "SOFTMAX"}, "ends in softmax"),
-        ({"weights": "FOLDER"}, "is a folder, perhaps a SavedModel"),
+        ({"weights": "FOLDER"}, "is a folder, and neither a run directory nor a SavedModel"),
     ],
 )
 def test_bad_input_is_named_and_nothing_is_left(saved, tmp_path, options, message):
     root, model = saved
     made = tmp_path / "made"
     made.mkdir()
-    given = {"weights": str(root / "fcn.keras"), "data": data_name(root), **options}
-    if given["weights"] in ("CLASSIFIER", "CLASSIFIER_WEIGHTS"):
+    weights = options.get("weights", str(root / "fcn.keras"))
+    if weights in ("CLASSIFIER", "CLASSIFIER_WEIGHTS"):
         classifier = kw.WiderResNet(STRUCTURE, width=0.0625, classes=CLASSES, input_shape=(32, 32, 3))
         classifier.save(made / "classifier.keras")
         classifier.save_weights(made / "classifier_weights.weights.h5")
-    elif given["weights"] == "FIXED":
+    elif weights == "FIXED":
         network(input_shape=(32, 32, 3)).save(made / "fixed.keras")
-    elif given["weights"] == "SOFTMAX":
+    elif weights == "SOFTMAX":
         keras.Model(model.inputs, keras.layers.Softmax()(model.output)).save(made / "softmax.keras")
     files = {path.name.split(".")[0].upper(): str(path) for path in made.iterdir()}
     files |= {"WEIGHTS": str(root / "fcn.weights.h5"), "FOLDER": str(made)}
-    given["weights"] = files.get(given["weights"], given["weights"])
     with pytest.raises(ValueError, match=message):
-        evaluate_segmentation(output_dir=tmp_path / "out", **given)
+        evaluated(root, tmp_path / "out", **(options | {"weights": files.get(weights, weights)}))
     assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
@@ -373,7 +388,7 @@ def test_unreadable_files_are_named_and_nothing_is_left(tmp_path, quick, damage)
     else:
         broken.write_text("nothing")
     with pytest.raises(ValueError, match=rf"cannot be read: .*{broken.name}"):
-        evaluate_segmentation("any", data_name(tmp_path), tmp_path / "out", masks=True)
+        evaluated(tmp_path, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
@@ -383,11 +398,11 @@ def test_a_whole_evaluation_by_the_script(saved, tmp_path):
 
     def script(output_dir, *more):
         command = [sys.executable, str(ROOT / "scripts" / "evaluate_segmentation.py"), *flags, f"--output_dir={output_dir}", *more]
-        return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+        return subprocess.run(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True)
 
     done = script(tmp_path / "out", "--flip")
     assert done.returncode == 0 and "Report: " in done.stdout, done.stderr[-2000:]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES | {"predictions"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == SEGMENTATION_EVALUATION | {PREDICTIONS_FOLDER}
     assert sorted(path.name for path in (tmp_path / "out" / "predictions").iterdir()) == [f"a{k}.png" for k in range(4)]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "precious.txt").write_text("mine")
@@ -398,10 +413,9 @@ def test_a_whole_evaluation_by_the_script(saved, tmp_path):
 
 def test_results_are_not_overwritten_unasked(saved, tmp_path, quick):
     root, _ = saved
-    given = (str(root / "fcn.keras"), data_name(root), tmp_path / "out")
-    evaluate_segmentation(*given, masks=True, shown=1)
+    evaluated(root, tmp_path / "out", shown=1)
     with pytest.raises(ValueError, match="--overwrite replaces it"):
-        evaluate_segmentation(*given)
-    evaluate_segmentation(*given, sizes=(30,), overwrite=True, shown=1)
+        evaluated(root, tmp_path / "out")
+    evaluated(root, tmp_path / "out", sizes=(30,), masks=False, overwrite=True, shown=1)
     assert json.loads((tmp_path / "out" / "results.json").read_text())["sizes"] == [30]
-    assert {path.name for path in (tmp_path / "out").iterdir()} == FILES
+    assert {path.name for path in (tmp_path / "out").iterdir()} == SEGMENTATION_EVALUATION

@@ -16,17 +16,18 @@ from photographs import REAL_PHOTOGRAPHS
 from test_readme import ROOT
 
 import keras_widerresnet as kw
-from keras_widerresnet.data import load_data
+from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.data.images import decode_rgb
-from keras_widerresnet.data.pipeline import normalise
-from keras_widerresnet.data.pipeline import test_view as seen_view
+from keras_widerresnet.data.resize import normalise
+from keras_widerresnet.data.resize import test_view as seen_view
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.evaluation.dense import SegmentationProtocol, pixel_scores
+from keras_widerresnet.protocols import SegmentationProtocol
+from keras_widerresnet.tasks.segmentation.views import pixel_scores
 from keras_widerresnet.export import ExportConfig, export, verify
 from keras_widerresnet.export.card import write_card
 from keras_widerresnet.export.fold import inference_network
 from keras_widerresnet.export.graphs import SegmenterGraph
-from keras_widerresnet.export.source import Source, find_source
+from keras_widerresnet.export.source import Exported, find_exported
 from keras_widerresnet.export.version import new_version, remove_old, versions
 from keras_widerresnet.weights import PRETRAINED
 
@@ -76,7 +77,7 @@ def expected(model):
 def exported(model, tmp_path_factory):
     names = tmp_path_factory.mktemp("names") / "names.txt"
     names.write_text("".join(f"thing {k}\n" for k in range(12)))
-    return export(ExportConfig(model[1], str(tmp_path_factory.mktemp("exports") / "narrow"), class_names=str(names), top=12)).path
+    return export(ExportConfig(weights=model[1], output=str(tmp_path_factory.mktemp("exports") / "narrow"), class_names=str(names), top=12)).path
 
 
 def test_a_fresh_process_without_the_package_gives_the_keras_models_probabilities(exported, expected, tmp_path):
@@ -129,7 +130,6 @@ def test_the_graph_is_for_inference_and_carries_its_labels(model, exported):
 
 
 def test_warm_up_requests_are_prediction_logs_that_the_model_answers(exported):
-    pytest.importorskip("tensorflow_serving", reason="tensorflow-serving-api is not installed")
     from tensorflow_serving.apis import prediction_log_pb2
 
     loaded = tf.saved_model.load(str(exported))
@@ -145,10 +145,10 @@ def test_warm_up_requests_are_prediction_logs_that_the_model_answers(exported):
 
 
 def test_half_precision_tflite_and_onnx_agree(model, expected, tmp_path):
-    pytest.importorskip("tf2onnx", reason="the onnx extra is not installed")
-    onnxruntime = pytest.importorskip("onnxruntime", reason="the onnx extra is not installed")
+    import onnxruntime
+
     config = ExportConfig(
-        str(DIGITS / "run"), str(tmp_path / "all"), images="digits", weight_type="float16", tflite=("float16", "int8"), onnx=True
+        weights=str(DIGITS / "run"), output=str(tmp_path / "all"), images="digits", weight_type="float16", tflite=("float16", "int8"), onnx=True
     )
     done = export(config)
     kept = {one.form: one for one in done.checked}
@@ -178,7 +178,7 @@ def test_half_precision_tflite_and_onnx_agree(model, expected, tmp_path):
 def test_what_differs_too_much_is_refused_and_leaves_nothing(model, tmp_path, monkeypatch):
     monkeypatch.setitem(verify.TOLERANCES, "float16", 1e-7)
     with pytest.raises(InputError, match=r"SavedModel, tensor is refused, and nothing is written: .* differ .* more than 1e-07"):
-        export(ExportConfig(model[1], str(tmp_path / "refused"), weight_type="float16"))
+        export(ExportConfig(weights=model[1], output=str(tmp_path / "refused"), weight_type="float16"))
     assert not list(tmp_path.iterdir())
 
 
@@ -192,7 +192,7 @@ def test_a_network_trained_in_16_bits_is_served_in_float32(model, tmp_path):
     for name in names:
         mixed.get_layer(name).set_weights(model[0].get_layer(name).get_weights())
     mixed.save(tmp_path / "mixed.keras")
-    source = find_source(ExportConfig(str(tmp_path / "mixed.keras"), str(tmp_path / "net")))
+    source = find_exported(ExportConfig(weights=str(tmp_path / "mixed.keras"), output=str(tmp_path / "net")))
     images = np.random.default_rng(0).normal(size=(2, SIZE, SIZE, 3)).astype(np.float32)
     wanted = model[0].predict_on_batch(images)
     assert np.abs(mixed.predict_on_batch(images) - wanted).max() > 1e-4
@@ -207,7 +207,7 @@ def test_numbers_that_are_not_finite_are_refused():
 def test_segmentation_is_the_evaluations(tmp_path):
     model = settled(kw.WideResNetFCN(STRUCTURE, 5, output_stride=None, width=0.0625), 64)
     model.save(tmp_path / "dense.keras")
-    done = export(ExportConfig(str(tmp_path / "dense.keras"), str(tmp_path / "dense")))
+    done = export(ExportConfig(weights=str(tmp_path / "dense.keras"), output=str(tmp_path / "dense")))
     loaded = tf.saved_model.load(str(done.path))
     resizing = SegmenterGraph(model, 4, 96, done.path / "assets" / "labels.txt")
     sides = ((90, 120), (61, 91))
@@ -306,7 +306,7 @@ def test_the_committed_network_is_what_the_script_makes_of_its_run(tmp_path):
     """And it is small, has its card, and knows the digits."""
     files = [path for path in DIGITS.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 2e6
-    done = export(ExportConfig(str(DIGITS / "run"), str(tmp_path / "digits"), images="digits"))
+    done = export(ExportConfig(weights=str(DIGITS / "run"), output=str(tmp_path / "digits"), images="digits"))
     data = load_data("digits")
     encoded = tf.constant([tf.io.encode_png(data.test.image(index)).numpy() for index in range(data.test.size)])
     ours, committed = (
@@ -326,25 +326,25 @@ def test_the_committed_network_is_what_the_script_makes_of_its_run(tmp_path):
 def test_the_card_of_published_weights_has_licence_and_result(tmp_path):
     record = PRETRAINED["imagenet-a1"]
     model = kw.WideResNetA1(width=0.125)
-    source = Source(model, ("x",) * 1000, 320, structure=kw.STRUCTURES["A1"], width=1.0, record=record)
+    source = Exported(model, ("x",) * 1000, 320, structure=kw.STRUCTURES["A1"], width=1.0, record=record)
     checked = [verify.Checked("SavedModel, tensor", 1e-6, 1e-4)]
     folder = tmp_path / "a1" / "1"
     folder.mkdir(parents=True)
-    write_card(folder, ExportConfig("imagenet-a1", "saved_models/a1", size=320, fold=False), source, checked)
+    write_card(folder, ExportConfig(weights="imagenet-a1", output="saved_models/a1", size=320, fold=False), source, checked)
     card = (folder / "MODEL_CARD.md").read_text()
     for words in (record.licence, record.result, "shorter side resized to 320 pixels (bicubic", "Model A1", "# a1", "1.0e-06"):
         assert words in card, words
-    assert "python scripts/export.py --weights=imagenet-a1 --output=saved_models/a1 --size=320 --nofold" in card
+    assert "keras-widerresnet export --weights=imagenet-a1 --output=saved_models/a1 --size=320 --nofold" in card
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"weights": "none.keras"}, "No model file at"),
-        ({"weights": "none.weights.h5"}, "--model is needed"),
+        ({"weights": "none.keras"}, "Nothing at 'none.keras'"),
+        ({"weights": "none.weights.h5"}, "Nothing at 'none.weights.h5'"),
         ({"size": 64}, "takes images of 32 pixels only"),
         ({"top": 0}, "--top must be at least 1"),
-        ({"tflite": ("int4",)}, "--tflite is any of float16, int8"),
+        ({"tflite": ("int4",)}, "--tflite must be any of float16, int8"),
         ({"class_names": "none.txt"}, "No file of class names"),
         ({"class_names": __file__}, "The network has 12 classes, and there are"),
         ({"weight_type": "int8"}, "--weight_type must be one of"),

@@ -1,21 +1,29 @@
 """`weights="imagenet"` against a local HTTP server: narrow files stand in for the published ones, with checksums of their own."""
 
+import ast
 import dataclasses
 import hashlib
 import http.server
 import logging
 import pathlib
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 from conftest import reference_array
 from test_convert import run_script, write_full_size
+from test_readme import ROOT
 
 import keras_widerresnet as kw
-from keras_widerresnet.segmentation import WideResNetFCN
-from keras_widerresnet.structures import STRUCTURES
-from keras_widerresnet.weights import PRETRAINED, find, find_weights, registry
+from keras_widerresnet.conversion import convert, convert_file
+from keras_widerresnet.conversion_config import ConversionConfig
+from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.models import find_source
+from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
+from keras_widerresnet.structures import POOL_PADDINGS, STRUCTURES
+from keras_widerresnet.weights import PRETRAINED, find, find_weights, list_weights, registry
 from keras_widerresnet.weights.mxnet_params import write_params
 from keras_widerresnet.weights.official import official_shapes
 
@@ -72,7 +80,7 @@ def place(tmp_path, monkeypatch, original):
     monkeypatch.setattr(find, "REPOSITORY_FOLDER", tmp_path / "repository")
     server = Server(original.read_bytes())
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    record = registry.Pretrained("tiny", TINY, 10, (), "none")
+    record = registry.Pretrained("tiny", TINY, 10, (), note="a narrow network")
 
     def publish(*paths, **changes):
         addresses = tuple(f"http://127.0.0.1:{server.server_port}{path}" for path in paths)
@@ -80,8 +88,6 @@ def place(tmp_path, monkeypatch, original):
         monkeypatch.setitem(PRETRAINED, "tiny", dataclasses.replace(record, files=(dataclasses.replace(file, **changes),)))
         monkeypatch.setitem(registry.IMAGENET, TINY, "tiny")
 
-    narrow = find.write_converted
-    monkeypatch.setattr(find, "write_converted", lambda source, structure, output: narrow(source, structure, output, width=0.0625))
     yield publish, server, tmp_path
     server.shutdown()
 
@@ -98,11 +104,12 @@ def everything_under(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def test_download_conversion_and_cache(place):
+def test_download_and_cache(place):
     publish, server, folder = place
     publish("/good")
     np.testing.assert_array_equal(kernel(build()), reference_array("conv1a_weight", (8, 3, 3, 3)))
-    assert server.requests == ["/good"] and everything_under(folder) == ["home/tiny.weights.h5"]
+    assert server.requests == ["/good"] and everything_under(folder) == ["home/tiny_ep-0001.params"]
+    assert (folder / "home" / "tiny_ep-0001.params").read_bytes() == server.content
     np.testing.assert_array_equal(kernel(build()), reference_array("conv1a_weight", (8, 3, 3, 3)))
     assert server.requests == ["/good"]
 
@@ -116,7 +123,7 @@ def test_failed_download_leaves_nothing_and_the_next_succeeds(place, path):
     assert everything_under(folder) == [] and list((folder / "home").iterdir()) == []
     publish(path, "/good")
     np.testing.assert_array_equal(kernel(build()), reference_array("conv1a_weight", (8, 3, 3, 3)))
-    assert everything_under(folder) == ["home/tiny.weights.h5"]
+    assert everything_under(folder) == ["home/tiny_ep-0001.params"]
 
 
 def test_no_network_gives_the_whole_story(place):
@@ -128,6 +135,7 @@ def test_no_network_gives_the_whole_story(place):
     checksum = f"tiny_ep-0001.params, md5 {hashlib.md5(server.content).hexdigest()}"
     for words in (
         str(folder / "home" / "tiny.weights.h5"),
+        str(folder / "home" / "tiny_ep-0001.params"),
         str(folder / "saved_models"),
         str(folder / "repository"),
         "KERAS_WIDERRESNET_WEIGHTS_DIR (not set)",
@@ -151,19 +159,89 @@ def test_original_is_recognised_by_its_checksum_whatever_its_name(place, monkeyp
     if where.startswith("pointed"):
         monkeypatch.setenv("KERAS_WIDERRESNET_WEIGHTS_DIR", str(target / "renamed.params" if "file" in where else target))
     np.testing.assert_array_equal(kernel(build()), reference_array("conv1a_weight", (8, 3, 3, 3)))
-    assert (folder / "home" / "tiny.weights.h5").is_file() and not server.requests
+    assert (folder / "home" / "tiny_ep-0001.params").samefile(target / "renamed.params") and not server.requests
     (target / "renamed.params").unlink()
+    monkeypatch.setattr(find, "checksums", None)
+    np.testing.assert_array_equal(kernel(build()), reference_array("conv1a_weight", (8, 3, 3, 3)))
+    assert not server.requests
+
+
+def test_original_in_the_cache_is_read_without_a_server_or_a_checksum(place, monkeypatch, original):
+    publish, server, folder = place
+    publish("/good")
+    (folder / "home").mkdir()
+    (folder / "home" / "tiny_ep-0001.params").write_bytes(original.read_bytes())
+    monkeypatch.setattr(find, "checksums", None)
+    np.testing.assert_array_equal(kernel(build()), reference_array("conv1a_weight", (8, 3, 3, 3)))
+    assert not server.requests
+
+
+def test_original_is_copied_into_the_cache_where_links_are_not_possible(place, monkeypatch):
+    publish, server, folder = place
+    publish()
+    (folder / "saved_models").mkdir()
+    (folder / "saved_models" / "mine.params").write_bytes(server.content)
+
+    def refuse(*_, **__):
+        raise OSError("no links here")
+
+    monkeypatch.setattr(find.os, "link", refuse)
     build()
+    kept = folder / "home" / "tiny_ep-0001.params"
+    assert kept.read_bytes() == server.content and not kept.samefile(folder / "saved_models" / "mine.params")
 
 
-def test_converted_file_in_saved_models_is_used_where_it_lies(place):
+def test_files_of_the_official_name_are_looked_at_first(place, monkeypatch):
+    publish, server, folder = place
+    publish()
+    (folder / "saved_models").mkdir()
+    for name in ("a.params", "tiny_ep-0001.params", "z.h5"):
+        (folder / "saved_models" / name).write_bytes(server.content)
+    seen = []
+    checksums = find.checksums
+    monkeypatch.setattr(find, "checksums", lambda path: seen.append(path.name) or checksums(path))
+    build()
+    assert seen == ["tiny_ep-0001.params"]
+
+
+def test_converted_file_in_saved_models_is_used_where_it_lies(place, original):
+    publish, server, folder = place
+    publish("/good")
+    convert(original, TINY, folder / "saved_models" / "tiny.weights.h5", width=0.0625)
+    np.testing.assert_array_equal(kernel(build()), reference_array("conv1a_weight", (8, 3, 3, 3)))
+    assert not server.requests
+    assert everything_under(folder) == ["saved_models/tiny.weights.h5", "saved_models/tiny.weights.json"]
+
+
+def test_converted_file_in_the_cache_comes_before_the_original(place, original):
+    """A published file is converted into the cache when no output is given, with or without its name."""
     publish, server, folder = place
     publish("/good")
     build()
-    (folder / "saved_models").mkdir()
-    (folder / "home" / "tiny.weights.h5").rename(folder / "saved_models" / "tiny.weights.h5")
-    build()
-    assert server.requests == ["/good"] and everything_under(folder) == ["saved_models/tiny.weights.h5"]
+    for model in ("tiny", "", TINY):
+        output, values = convert_file(ConversionConfig(source=str(original), model=model, width=0.0625, verify=True, overwrite=True))
+        assert output == folder / "home" / "tiny.weights.h5" and values == build().count_params()
+    facts = find_source(str(output)).facts
+    assert (facts.structure, facts.width, facts.classes, facts.pool_padding) == (TINY, 0.0625, 10, "")
+    (folder / "home" / "tiny_ep-0001.params").unlink()
+    np.testing.assert_array_equal(kernel(build()), reference_array("conv1a_weight", (8, 3, 3, 3)))
+    assert server.requests == ["/good"]
+
+
+def test_conversion_says_what_is_missing(place, original):
+    publish, _, folder = place
+    for model, words in (
+        ("", "is none of the published files: --model must say its structure"),
+        (TINY, "--output is needed"),
+        ("imagnet-a1", "Did you mean 'imagenet-a1'"),
+        ("A1x", "Received: 'A1x'.*Did you mean 'A1'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            convert_file(ConversionConfig(source=str(original), model=model))
+    publish()
+    with pytest.raises(ValueError, match=f"it is of Model {TINY}, not of A1"):
+        convert_file(ConversionConfig(source=str(original), model="A1", output=str(folder / "a.weights.h5")))
+    assert everything_under(folder) == []
 
 
 def test_file_of_the_right_name_and_wrong_checksum_is_refused(place, monkeypatch, caplog):
@@ -177,6 +255,7 @@ def test_file_of_the_right_name_and_wrong_checksum_is_refused(place, monkeypatch
     with caplog.at_level(logging.WARNING):
         build()
     assert "Refused" in caplog.text
+    assert "tiny_ep-0001.params), kept in the cache. Licence: " in caplog.text and "academic use" in caplog.text
 
 
 def test_cache_that_cannot_be_made_is_told(place, monkeypatch):
@@ -197,7 +276,86 @@ def test_every_record_is_whole():
         assert name == record.name and record.structure in STRUCTURES and record.licence and record.result and record.preprocessing
         for file in record.files:
             assert len(file.md5) in (0, 32) and len(file.sha256) in (0, 64) and bool(file.md5) != bool(file.sha256)
+        kinds = (
+            (SegmentationProtocol, registry.PublishedScores)
+            if record.classifier_convs
+            else (ClassificationProtocol, registry.PublishedResult)
+        )
+        assert isinstance(record.protocol, (kinds[0], type(None))) and all(isinstance(one, kinds[1]) for one in record.results)
+        assert record.results or record.protocol is None
+        assert record.tested_pool_padding in ("", *POOL_PADDINGS) and not (record.tested_pool_padding and record.pool_padding)
     assert set(registry.IMAGENET.values()) <= set(PRETRAINED)
+
+
+PUBLISHED = {
+    "imagenet-a": ("ILSVRC 2012 val, one 320 crop: 19.20 / 4.73 top-1 / top-5 error %", ["A, 320 crop | 19.20 / 4.73"]),
+    "imagenet-a1": ("ILSVRC 2012 val, one 320 crop: 19.54 / 4.75 top-1 / top-5 error %", ["A1, 320 crop | 19.54 / 4.75"]),
+    "imagenet-inplace-abn": (
+        "ILSVRC 2012 val, one 224 crop: 79.72 / 94.78 top-1 / top-5 accuracy %",
+        ["224; 10 crops; 320 (accuracy) | 79.72 / 94.78; 81.03 / 95.43; 80.69 / 95.27"],
+    ),
+    "voc-backbone": ("psa's VOC 2012 image classifier; no result is published for it", []),
+    "voc": ("VOC 2012 val (500, flip): 80.84 mIoU", ["80.84 mIoU (VOC+SBD)"]),
+    "voc-coco": ("VOC 2012 val (500, flip): 82.86 mIoU", ["82.86 (+COCO)"]),
+    "cityscapes": ("Cityscapes val: 78.08 mIoU", ["78.08 mIoU"]),
+    "ade20k": ("ADE20K val (500, flip, test_steps 2): pixel accuracy 80.55, 43.34 mIoU", ["pixel accuracy 80.55, mIoU 43.34"]),
+}
+
+
+def test_published_results_are_those_of_the_documentation():
+    fidelity = (ROOT / "docs" / "fidelity.md").read_text()
+    assert PUBLISHED.keys() == PRETRAINED.keys()
+    for name, (sentence, stated) in PUBLISHED.items():
+        assert PRETRAINED[name].result == sentence
+        assert all(words in fidelity for words in stated)
+    errors = [(one.top1_error, one.top5_error) for one in PRETRAINED["imagenet-a"].results]
+    assert errors == [(19.20, 4.73), (20.66, 5.27), (19.25, 4.66)]
+    accuracies = [(100 - one.top1_error, 100 - one.top5_error) for one in PRETRAINED["imagenet-inplace-abn"].results]
+    np.testing.assert_allclose(accuracies, [(79.72, 94.78), (81.03, 95.43), (80.69, 95.27)])
+
+
+def test_protocols_are_those_of_the_published_results():
+    assert PRETRAINED["imagenet-a"].protocol == PRETRAINED["imagenet-a1"].protocol == ClassificationProtocol((320,))
+    assert PRETRAINED["imagenet-a"].tested_pool_padding == "valid"
+    assert str(PRETRAINED["imagenet-inplace-abn"].protocol) == "centre crop: 224 of scale 256"
+    assert PRETRAINED["voc"].protocol == PRETRAINED["voc-coco"].protocol == SegmentationProtocol((500,), flip=True)
+    assert PRETRAINED["ade20k"].protocol == SegmentationProtocol((500,), test_steps=2, flip=True)
+    assert PRETRAINED["cityscapes"].protocol is PRETRAINED["voc-backbone"].protocol is None
+
+
+def test_sizes_are_those_of_the_official_networks_parameters():
+    statistics = 47_744
+    for name, parameters in (("imagenet-a", 109_167_912), ("voc-backbone", 105_070_912), ("voc", 124_042_581)):
+        assert registry.size_mb(PRETRAINED[name]) == pytest.approx((parameters + statistics) * 4 / 1e6)
+    one_conv = dataclasses.replace(PRETRAINED["voc"], classifier_convs=1)
+    assert registry.size_mb(one_conv) == pytest.approx((105_070_912 + 9 * 4096 * 21 + 21 + statistics) * 4 / 1e6)
+
+
+def test_list_of_weights_names_every_record_and_the_networks_it_is_for(capsys):
+    list_weights()
+    lines = capsys.readouterr().out.splitlines()
+    for name, record in PRETRAINED.items():
+        first = next(i for i, line in enumerate(lines) if line.startswith(f"| {name} "))
+        end = next(i for i, line in enumerate(lines[first:], first) if line.startswith("+"))
+        cells = [" ".join(parts).split() for parts in zip(*(line.strip("|").split("|") for line in lines[first:end]), strict=True)]
+        assert cells[2] == [str(record.classes)] and cells[6] == record.result.split()
+        assert all(file.name in " ".join(cells[4]) for file in record.files)
+        assert ("KERAS_WIDERRESNET_WEIGHTS_DIR" in cells[4]) != bool(record.files[0].addresses)
+        call = ast.parse(" ".join(cells[1]), mode="eval").body
+        assert {word.arg: word.value.value for word in call.keywords}["weights"] == name
+        assert call.func.id == ("WideResNetFCN" if record.classifier_convs else f"WideResNet{record.structure}")
+
+
+def test_registry_needs_neither_keras_nor_numpy():
+    code = "import sys; from keras_widerresnet.weights import PRETRAINED, Pretrained, list_weights; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"keras", "numpy", "tensorflow", "tabulate"} & set(modules)
+
+
+def test_weights_build_no_network():
+    code = "import sys; import keras_widerresnet.weights.find; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"keras_widerresnet.networks", "keras_widerresnet.fcn", "keras_widerresnet.conversion"} & set(modules)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +367,8 @@ def test_every_record_is_whole():
         (WideResNetFCN, {"weights": "imagenet-a", "backbone": "A1"}, "use WideResNetA"),
         (kw.WideResNetA, {"weights": "imagenet-inplace-abn"}, "need activation='leaky_relu'"),
         (kw.WideResNetA, {"weights": "imagenet-inplace-abn", "activation": "leaky_relu"}, "need pool_padding='symmetric'"),
-        (kw.WideResNetA, {"weights": "imagnet"}, "or one of imagenet, imagenet-a, imagenet-a1"),
+        (kw.WideResNetA1, {"weights": "voc-backbone"}, "have no classifier: use include_top=False"),
+        (kw.WideResNetA, {"weights": "imagnet"}, "or one of imagenet, imagenet-a, imagenet-a1.*Did you mean 'imagenet'"),
     ],
 )
 def test_weights_of_another_network_are_refused(build, options, words):
@@ -230,7 +389,7 @@ def test_full_size_imagenet_end_to_end(tmp_path, monkeypatch, official_names, ex
     record = PRETRAINED["imagenet-a1"]
     file = dataclasses.replace(record.files[0], md5=digest)
     monkeypatch.setitem(PRETRAINED, "imagenet-a1", dataclasses.replace(record, files=(file,)))
-    output, values = find.convert_to(source, "imagenet-a1", None)
+    output, values = convert_file(ConversionConfig(source=str(source), model="imagenet-a1"))
     assert output == pathlib.Path(tmp_path / "home" / "imagenet-a1.weights.h5") and values == 109_215_656
     with pytest.raises(ValueError, match="it is of Model A1"):
         kw.WideResNetA(weights=str(source))

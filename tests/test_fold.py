@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 import keras_widerresnet as kw
-from keras_widerresnet.benchmark.exports import operations
+from benchmarks.exports import operations
 from keras_widerresnet.export.fold import EdgePaddedMaxPool, inference_network
 from keras_widerresnet.units import MaxPool
 

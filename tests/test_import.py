@@ -1,18 +1,52 @@
+import json
 import subprocess
 import sys
+
+import keras
+import pytest
+
+import keras_widerresnet as kw
+
+
+def modules_after(code):
+    """Names of the modules that a fresh process has loaded after some code."""
+    code += "\nimport json, sys; print(json.dumps(list(sys.modules)))"
+    return json.loads(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
 
 
 def test_networks_need_no_tensorflow_of_their_own():
     """Importing the package and building a network imports nothing of data, training or pictures."""
-    code = "import keras_widerresnet, sys; keras_widerresnet.WideResNetE(width=0.05); print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    forbidden = ("keras_widerresnet.data", "keras_widerresnet.training", "keras_widerresnet.evaluation", "tensorflow_datasets", "tabulate")
+    modules = modules_after("import keras_widerresnet; keras_widerresnet.WideResNetE(width=0.05)")
+    forbidden = ("keras_widerresnet.data", "keras_widerresnet.training", "keras_widerresnet.tasks", "tensorflow_datasets", "tabulate")
     assert not [module for module in modules if module.startswith(forbidden)]
 
 
-def test_model_code_does_not_name_tensorflow():
-    from keras_widerresnet import networks, preprocessing, structures, units, weights
+def test_records_need_neither_keras_nor_tensorflow():
+    code = """
+import keras_widerresnet, keras_widerresnet.models, keras_widerresnet.runs
+from keras_widerresnet.analysis.config import AnalysisConfig
+from keras_widerresnet.export.config import ExportConfig
+from keras_widerresnet.tasks.classification.config import TrainingConfig
+from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
+from keras_widerresnet.weights.registry import PRETRAINED
+"""
+    assert not {"keras", "tensorflow", "matplotlib"} & set(modules_after(code))
 
-    for module in (networks, preprocessing, structures, units, weights):
-        with open(module.__file__) as file:
-            assert "import tensorflow" not in file.read()
+
+def test_all_public_names_are_there():
+    assert kw.__all__ and all(getattr(kw, name) is not None for name in kw.__all__)
+    assert set(kw.__all__) <= set(dir(kw)) and kw.WideResNetA.__name__ == "WideResNetA"
+    with pytest.raises(AttributeError):
+        kw.WideResNetZ  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "imports", ["import keras, keras_widerresnet", "import keras_widerresnet, keras", "import keras_widerresnet, tensorflow"]
+)
+def test_saved_networks_load_in_keras_once_the_package_was_imported(tmp_path, imports):
+    """Whatever was imported first, and with nothing of the package used: pools and enlargements are layers of ours."""
+    kw.WideResNetFCN("32-0-1-1-0-0-0-0", classes=3, width=0.0625, output_stride=None, upsample=True).save(tmp_path / "model.keras")
+    code = f"{imports}\nimport keras\nprint(keras.saving.load_model({str(tmp_path / 'model.keras')!r}).layers[-1].name)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["upsample"]
+    assert keras.saving.get_registered_object("keras_widerresnet>MaxPool") is not None

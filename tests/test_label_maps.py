@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from cityscapesscripts.helpers.labels import labels as cityscapes_labels
 
 from keras_widerresnet.label_maps import IGNORED, LABEL_MAPS, LabelMap, numbered, voc_palette
 
@@ -19,13 +20,12 @@ def test_voc_palette_by_the_devkits_loop():
 
 
 def test_cityscapes_is_the_public_scripts():
-    labels = pytest.importorskip("cityscapesscripts.helpers.labels").labels
     ours = LABEL_MAPS["cityscapes"]
-    theirs = sorted((label for label in labels if 0 <= label.trainId < 255), key=lambda label: label.trainId)
+    theirs = sorted((label for label in cityscapes_labels if 0 <= label.trainId < 255), key=lambda label: label.trainId)
     assert list(zip(ours.class_names, ours.colors, ours.stored_ids, strict=True)) == [(t.name, t.color, t.id) for t in theirs]
-    assert set(ours.ignored_ids) == {label.id for label in labels if label.trainId == 255}
+    assert set(ours.ignored_ids) == {label.id for label in cityscapes_labels if label.trainId == 255}
     to_train = ours.to_train()
-    assert all(to_train[label.id] == label.trainId for label in labels if label.id >= 0)
+    assert all(to_train[label.id] == label.trainId for label in cityscapes_labels if label.id >= 0)
     assert ours.to_stored()[IGNORED] == 0  # unlabeled
 
 

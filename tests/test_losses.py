@@ -1,4 +1,4 @@
-"""The losses of segmentation against a plain NumPy reading of spec section 7, one replica and two, eager, graph and XLA."""
+"""The losses of segmentation against a plain NumPy reading of the rule, one replica and two, eager, graph and XLA."""
 
 import math
 import os
@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.losses import BootstrappedCrossEntropy, MaskedCrossEntropy
+from keras_widerresnet.tasks.segmentation.loss import BootstrappedCrossEntropy, MaskedCrossEntropy
 
 ROOT = pathlib.Path(__file__).parent.parent
 CLASSES = 5
@@ -114,7 +114,7 @@ def loss_and_gradient(loss, labels, logits, mode="eager"):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("case", CASES)
-def test_bootstrapped_loss_and_gradient_are_the_rule_of_the_spec(case, mode):
+def test_bootstrapped_loss_and_gradient_are_the_rule(case, mode):
     (labels, logits), threshold, min_kept, kept = CASES[case]
     expected, expected_gradient, reference_kept = reference(labels, logits, threshold, min_kept)
     if kept is None:
@@ -217,7 +217,7 @@ TWO_REPLICAS = """
 import sys
 import numpy as np
 import tensorflow as tf
-from keras_widerresnet.losses import BootstrappedCrossEntropy, MaskedCrossEntropy
+from keras_widerresnet.tasks.segmentation.loss import BootstrappedCrossEntropy, MaskedCrossEntropy
 from keras_widerresnet.training.strategy import make_strategy
 
 strategy = make_strategy("mirrored", 2)

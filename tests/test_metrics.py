@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import sklearn.metrics
 import tensorflow as tf
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as evaluation
+from cityscapesscripts.helpers.labels import id2label, trainId2label
 from PIL import Image
 
-from keras_widerresnet import metrics
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.losses import BootstrappedCrossEntropy, MaskedCrossEntropy
-from keras_widerresnet.metrics import ClassIoU, MeanAccuracy, MeanIoU, PixelAccuracy, SegmentationScores
+from keras_widerresnet.tasks.segmentation import metrics
+from keras_widerresnet.tasks.segmentation.loss import BootstrappedCrossEntropy, MaskedCrossEntropy
+from keras_widerresnet.tasks.segmentation.metrics import ClassIoU, MeanAccuracy, MeanIoU, PixelAccuracy, SegmentationScores
 
 ROOT = pathlib.Path(__file__).parent.parent
 CLASSES = 6
@@ -202,8 +204,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 import test_metrics
-from keras_widerresnet.losses import BootstrappedCrossEntropy
-from keras_widerresnet.metrics import MeanIoU, SegmentationScores
+from keras_widerresnet.tasks.segmentation.loss import BootstrappedCrossEntropy
+from keras_widerresnet.tasks.segmentation.metrics import MeanIoU, SegmentationScores
 from keras_widerresnet.training.strategy import make_strategy
 
 strategy = make_strategy("mirrored", 2)
@@ -259,9 +261,6 @@ def test_two_replicas_agree_with_one(tmp_path):
 
 def test_iou_is_that_of_the_public_cityscapes_evaluation(tmp_path):
     """Three images in the data set's layout, all 34 label ids in the truth, one evaluated class absent, one only predicted."""
-    evaluation = pytest.importorskip("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
-    from cityscapesscripts.helpers.labels import id2label, trainId2label
-
     rng = np.random.default_rng(14)
     ids = [label for label in range(34) if label not in (31, 32)]  # no train (16), no motorcycle (17)
     metric = SegmentationScores(19)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import keras_widerresnet as kw
-from keras_widerresnet.segmentation import WideResNetFCN
+from keras_widerresnet.fcn import WideResNetFCN
 
 BAR = 1e-5  # of the largest absolute value, in float32
 

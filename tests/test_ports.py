@@ -1,5 +1,5 @@
 from keras_widerresnet import WideResNetA1
-from keras_widerresnet.evaluation.ports import with_port_mistakes
+from research.ports import with_port_mistakes
 
 
 def difference(a, b):

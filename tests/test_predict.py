@@ -1,23 +1,34 @@
-"""`scripts/predict.py` on real photographs."""
+"""`predict` on real photographs, as a function, a command and a script."""
 
 import io
+import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from photographs import REAL_PHOTOGRAPHS
 from PIL import Image
-from test_readme import ROOT
 
 import keras_widerresnet as kw
-from keras_widerresnet.evaluation.predict import predict_files
-from keras_widerresnet.preprocessing import imagenet_classes
+from keras_widerresnet.cli import main, process
+from keras_widerresnet.imagenet import imagenet_classes
+from keras_widerresnet.tasks.classification.config import PredictionConfig
+from keras_widerresnet.tasks.classification.prediction import predict
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 
-@pytest.fixture
-def images(tmp_path):
-    paths = []
+@pytest.fixture(autouse=True)
+def weights_that_change(monkeypatch):
+    """The command holds its network's weights frozen, for the whole process, which other tests go on with."""
+    monkeypatch.setattr(process, "hold_weights_frozen", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    tmp_path, paths = tmp_path_factory.mktemp("photographs"), []
     for number, photograph in enumerate(("china", "cat odd", "coffee upright", "rocket", "astronaut")):
         paths.append(tmp_path / f"{number}.jpg")
         paths[-1].write_bytes(REAL_PHOTOGRAPHS[photograph])
@@ -26,21 +37,17 @@ def images(tmp_path):
     return [str(path) for path in (*paths, tmp_path / "cat.png")]
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("network")
     model = kw.WideResNetA1(width=0.125, input_shape=(64, 64, 3))
     model.save_weights(tmp_path / "a1.weights.h5")
     return model, str(tmp_path / "a1.weights.h5")
 
 
-def script(*arguments):
-    command = [sys.executable, str(ROOT / "scripts" / "predict.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-
-
 def test_probabilities_are_the_models_on_pils_crops(images, saved):
     model, path = saved
-    decoded = predict_files(images, path, "A1", width=0.125, crop_size=64)
+    decoded = predict(PredictionConfig(images=tuple(images), weights=path, model="A1", width=0.125, crop_size=64))
     for file, predictions in zip(images, decoded, strict=True):
         with Image.open(file) as opened:
             opened = opened.convert("RGB")
@@ -55,52 +62,55 @@ def test_probabilities_are_the_models_on_pils_crops(images, saved):
         assert predictions[0][2] == pytest.approx(expected.max(), abs=0.01)
 
 
-def test_script_prints_bars_and_draws_a_sheet(tmp_path, images, saved):
+def test_script_prints_bars_and_draws_a_sheet(tmp_path, images, saved, capsys):
     _, path = saved
     sheet = tmp_path / "sheet.png"
     arguments = (*images, f"--weights={path}", "--model=A1", "--width=0.125", "--top=3", f"--output={sheet}")
-    result = script(*arguments)
+    command = [sys.executable, str(ROOT / "scripts" / "predict.py"), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("%") == 3 * len(images) and all(file in result.stdout for file in images)
     with Image.open(sheet) as picture:
         assert picture.format == "PNG" and min(picture.size) > 300
-    again = script(*arguments)
-    assert again.returncode == 2 and "--overwrite replaces it" in again.stderr
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", *arguments])
+    assert "--overwrite replaces it" in capsys.readouterr().err
 
 
-def test_model_file_with_class_names(tmp_path, images):
+def test_model_file_with_class_names(tmp_path, images, capsys):
     model = kw.WideResNetE(width=0.125, classes=3, input_shape=(32, 32, 3))
     model.save(tmp_path / "mine.keras")
     (tmp_path / "names.txt").write_text("cat\ndog\nowl\n")
-    result = script(images[0], f"--weights={tmp_path / 'mine.keras'}", f"--class_names={tmp_path / 'names.txt'}")
-    assert result.returncode == 0, result.stderr
-    assert all(name in result.stdout for name in ("cat", "dog", "owl"))
+    main(["predict", images[0], f"--weights={tmp_path / 'mine.keras'}", f"--class_names={tmp_path / 'names.txt'}"])
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("cat", "dog", "owl"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ((), "give at least one IMAGE"),
-        (("{folder}/none.jpg",), "No image can be read"),
+        (("{folder}/none.jpg",), "No image at"),
         (("{folder}/text.jpg",), "does not decode as JPEG or PNG"),
-        (("{image}", "--weights=a.weights.h5"), "--model is needed"),
-        (("{image}", "--weights=a.weights.h5", "--model=A"), "No weights file at"),
+        (("{image}", "--weights={weights}"), "--model is needed"),
+        (("{image}", "--weights=a.weights.h5", "--model=A"), "Nothing at 'a.weights.h5'"),
         (("{image}", "--weights=imagenet", "--model=A2"), "published for Model A and Model A1 only"),
         (("{image}", "--weights=cityscapes"), "segmentation network"),
         (("{image}", "--output=sheet.jpg"), "--output is a .png file"),
         (("{image}",), "The weights 'imagenet-a' were not found"),
     ],
 )
-def test_bad_input_gives_one_message_and_exit_code_2(tmp_path, images, monkeypatch, arguments, words):
+def test_bad_input_gives_one_message_and_exit_code_2(tmp_path, images, saved, monkeypatch, capsys, arguments, words):
     monkeypatch.setenv("KERAS_WIDERRESNET_HOME", str(tmp_path / "home"))
     (tmp_path / "text.jpg").write_text("not an image")
-    result = script(*(argument.format(folder=tmp_path, image=images[0]) for argument in arguments))
-    assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr, result.stderr
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", *(argument.format(folder=tmp_path, image=images[0], weights=saved[1]) for argument in arguments)])
+    said = capsys.readouterr().err
+    assert words in said and "keras-widerresnet predict: " in said
 
 
 def test_imagenet_classes_are_those_of_tfds():
     """Order and number of TFDS' list, which comes with its package; a few names by position."""
-    tfds = pytest.importorskip("tensorflow_datasets")
     classes = imagenet_classes()
     listed = (tfds.core.tfds_path() / "image_classification" / "imagenet_resized_labels.txt").read_text().split()
     assert len(classes) == 1000 and {synset for synset, _ in classes} == set(listed)

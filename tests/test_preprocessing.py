@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from keras_widerresnet import decode_predictions, preprocess_input
-from keras_widerresnet.data.pipeline import normalise
+from keras_widerresnet.data.resize import normalise
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), np.uint8)
 

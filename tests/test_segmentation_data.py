@@ -10,10 +10,11 @@ import tensorflow as tf
 from photographs import PHOTOGRAPHS
 from PIL import Image
 
-from keras_widerresnet.data import masks, segmentation
-from keras_widerresnet.data.segmentation import load_segmentation_data
+from keras_widerresnet.data import masks
+from keras_widerresnet.data.pairs import SegmentationSplit
 from keras_widerresnet.data.split import IndexedSplit, Share
 from keras_widerresnet.label_maps import IGNORED, LABEL_MAPS, numbered, voc_palette
+from keras_widerresnet.tasks.segmentation.data import load_segmentation_data
 
 HEIGHT, WIDTH = 20, 30
 CAMVID = pathlib.Path(__file__).parents[2] / "shared" / "data" / "camvid-480x360.tar"
@@ -337,7 +338,7 @@ def test_held_in_memory_or_read_as_they_are_needed(tmp_path, monkeypatch):
 
 
 def test_order_is_that_of_classification():
-    split = segmentation.SegmentationSplit("abcdefg", lambda index: (index, -index), numbered("", ("a",)))
+    split = SegmentationSplit("abcdefg", lambda index: (index, -index), numbered("", ("a",)))
     labels = np.zeros(7)
     for options in ({"step": 0}, {"step": 5, "share": Share(1, 2)}):
         ours = list(split.shuffled(3, batch_size=4, **options).take(20).as_numpy_iterator())

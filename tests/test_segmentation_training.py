@@ -1,55 +1,41 @@
-"""Whole runs of `scripts/train_segmentation.py`, each in a process of its own; what it shares with classification is tested there."""
+"""Whole runs of `scripts/train_segmentation.py`; what it shares with classification is tested there."""
 
 import csv
 import json
-import signal
+import logging
 import subprocess
 import sys
-import time
 
 import keras
 import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
-from test_training import ENVIRONMENT, ROOT
+from test_training import ENVIRONMENT, ROOT, metrics, refused
 
 from keras_widerresnet import WideResNetA1
-from keras_widerresnet.data.segmentation import load_segmentation_data
+from keras_widerresnet.cli.command import parsed
+from keras_widerresnet.cli.train_segmentation import COMMAND
+from keras_widerresnet.data.validation import with_validation
 from keras_widerresnet.enlarge import enlarge
 from keras_widerresnet.preprocessing import preprocess_input
-from keras_widerresnet.training.config import SegmentationConfig
-from keras_widerresnet.training.segmentation import image_losses
-from keras_widerresnet.training.task import make_task
+from keras_widerresnet.tasks.segmentation import batches
+from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
+from keras_widerresnet.tasks.segmentation.data import load_segmentation_data
+from keras_widerresnet.tasks.segmentation.loss import image_losses
+from keras_widerresnet.tasks.segmentation.task import Segmentation
+from keras_widerresnet.training.run import train
 
 SHAPES = f"--flagfile={ROOT / 'scripts' / 'flags' / 'shapes.flags'}"
 # Too short and narrow to learn anything.
 BRIEF = (SHAPES, "--width=0.0625", "--epochs=2", "--steps_per_epoch=4", "--batch_size=4", "--crop_size=48")
 
 
-def command(output_dir, *flags):
-    # After the flag file, whose directory it replaces.
-    return [sys.executable, str(ROOT / "scripts" / "train_segmentation.py"), *flags, f"--output_dir={output_dir}"]
-
-
-def run(output_dir, *flags):
-    return subprocess.run(command(output_dir, *flags), env=ENVIRONMENT, capture_output=True, text=True)
-
-
-def trained(output_dir, *flags):
-    result = run(output_dir, *flags)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result
-
-
-def metrics(output_dir):
-    with open(output_dir / "metrics.csv", newline="") as file:
-        return [{key: float(value) for key, value in row.items() if key != "images_per_second"} for row in csv.DictReader(file)]
-
-
 @pytest.fixture(scope="module")
 def shapes_run(tmp_path_factory):
     output_dir = tmp_path_factory.mktemp("shapes") / "run"
-    trained(output_dir, SHAPES)
+    command = [sys.executable, str(ROOT / "scripts" / "train_segmentation.py"), SHAPES, f"--output_dir={output_dir}"]
+    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
     return output_dir
 
 
@@ -59,9 +45,14 @@ def test_learns_shapes(shapes_run):
     assert results["mean_iou"] >= 0.8
     assert f"{results['mean_iou']:.2%}" in (shapes_run / "report.md").read_text()
     assert {path.name for path in shapes_run.iterdir()} == {
-        "flags.txt", "versions.json", "metrics.csv", "tensorboard", "checkpoints", "best.keras", "final.keras", "results.json",
-        "per_class.csv", "curves.png", "class_iou.png", "overlays.png", "report.md",
+        "flags.txt", "versions.json", "run.json", "metrics.csv", "tensorboard", "checkpoints", "best.keras", "final.keras",
+        "results.json", "per_class.csv", "curves.png", "class_iou.png", "overlays.png", "report.md",
     }  # fmt: skip
+
+
+def iou_of(matrix):
+    right = matrix.diagonal()
+    return right / (matrix.sum(axis=0) + matrix.sum(axis=1) - right)
 
 
 def test_scores_are_the_saved_models(shapes_run):
@@ -74,43 +65,88 @@ def test_scores_are_the_saved_models(shapes_run):
     predicted = np.asarray(enlarge((plain + other[:, :, ::-1]) / 2, 8)).argmax(axis=-1)
     truth = np.stack([data.test.mask(k) for k in range(data.test.size)])
     matrix = confusion_matrix(truth.ravel(), predicted.ravel(), labels=range(5))
-    right = matrix.diagonal()
-    ious = right / (matrix.sum(axis=0) + matrix.sum(axis=1) - right)
     with open(shapes_run / "per_class.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["pixels"]) for row in rows] == matrix.sum(axis=1).tolist()
-    np.testing.assert_allclose([float(row["IoU"]) for row in rows], ious, atol=2e-4)  # a pixel or two may tie
+    np.testing.assert_allclose([float(row["IoU"]) for row in rows], iou_of(matrix), atol=2e-4)  # a pixel or two may tie
 
 
-def test_stopped_run_resumes_to_the_same_metrics(tmp_path):
-    """SIGTERM in the middle of an epoch: the confusion matrix goes on too."""
+def test_epochs_are_scored_on_held_out_images(shapes_run):
+    """The mean IoU of the last epoch, at the cells, is that of final.keras on a tenth of the training images."""
+    data, words = with_validation(load_segmentation_data("shapes"), "auto", seed=0)
+    model = keras.models.load_model(shapes_run / "final.keras", compile=False)
+    matrix = np.zeros((5, 5), int)
+    for images, masks, _ in batches.test_batches(data.validation, origin_size=96, stride=8, batch_size=1):
+        matrix += confusion_matrix(np.ravel(masks), model.predict_on_batch(np.asarray(images)).argmax(axis=-1).ravel(), labels=range(5))
+    assert metrics(shapes_run)[-1]["val_mean_iou"] == pytest.approx(iou_of(matrix).mean(), abs=1e-3)
+    assert words == "10 % of the training images, held out" and f"chosen on {words}" in (shapes_run / "report.md").read_text()
+    facts = json.loads((shapes_run / "run.json").read_text())
+    assert facts["class_names"] == list(data.class_names)
+    assert (facts["training_images"], facts["validation_images"]) == (data.train.size, data.validation.size)
+
+
+# One process for all runs that are repeatable or on two devices: TensorFlow starts once.
+RUNS = """
+import json, os, signal, sys, threading, time
+from keras_widerresnet.cli.command import parsed
+from keras_widerresnet.cli.train_segmentation import COMMAND
+from keras_widerresnet.errors import RunStopped
+from keras_widerresnet.runs import Run
+from keras_widerresnet.tasks.segmentation.task import Segmentation
+from keras_widerresnet.training.run import train
+from keras_widerresnet.training.strategy import make_strategy
+
+def terminate_after_an_epoch(output_dir):
+    while Run.at(output_dir) is None or not Run.at(output_dir).metrics():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+make_strategy(logical_devices=2)
+root, flags, devices_flags = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
+train(parsed(COMMAND, [*flags, f"--output_dir={root}/whole"]), Segmentation)
+stopped = parsed(COMMAND, [*flags, f"--output_dir={root}/stopped"])
+threading.Thread(target=terminate_after_an_epoch, args=[stopped.output_dir], daemon=True).start()
+try:
+    train(stopped, Segmentation)
+except RunStopped as error:
+    print(error.exit_code, error)
+print(len(Run.at(stopped.output_dir).metrics()))
+train(stopped, Segmentation)
+for devices in (1, 2):
+    train(parsed(COMMAND, [*devices_flags, f"--output_dir={root}/{devices}", f"--logical_devices={devices}"]), Segmentation)
+"""
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder of `RUNS`, and what it printed."""
+    root = tmp_path_factory.mktemp("runs")
     flags = (*BRIEF, "--epochs=3", "--steps_per_epoch=12", "--deterministic", "--resume")
-    trained(tmp_path / "whole", *flags)
-    log = tmp_path / "log"
-    with open(log, "wb") as file:
-        process = subprocess.Popen(command(tmp_path / "run", *flags), env=ENVIRONMENT, stdout=file, stderr=file)
-    deadline = time.time() + 300
-    while "epoch 1/3  loss" not in log.read_text() and time.time() < deadline:
-        assert process.poll() is None, log.read_text()[-3000:]
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait() == 143, log.read_text()[-3000:]
-    assert "Resumed from" in trained(tmp_path / "run", *flags).stderr
-    assert metrics(tmp_path / "run") == metrics(tmp_path / "whole")
+    devices_flags = (*BRIEF, "--epochs=1", "--sync_batch_norm", "--learning_rate=0.001")
+    command = [sys.executable, "-c", RUNS, str(root), json.dumps(flags), json.dumps(devices_flags)]
+    result = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return root, result.stdout
 
 
-def test_two_replicas_train_as_one(tmp_path):
+def test_stopped_run_resumes_to_the_same_metrics(runs):
+    """SIGTERM in the middle of an epoch: the confusion matrix goes on too."""
+    root, printed = runs
+    stopped, rows = printed.splitlines()
+    assert stopped.startswith("143 Stopped by SIGTERM after step") and 0 < int(rows) < 3
+    assert metrics(root / "stopped") == metrics(root / "whole")
+
+
+def test_two_replicas_train_as_one(runs):
     """The bootstrapped loss is that of the whole batch, with statistics over the whole batch."""
-    flags = (*BRIEF, "--epochs=1", "--sync_batch_norm", "--learning_rate=0.001")
-    trained(tmp_path / "one", *flags)
-    trained(tmp_path / "two", *flags, "--logical_devices=2")
-    one, two = (metrics(tmp_path / name)[0] for name in ("one", "two"))
+    one, two = (metrics(runs[0] / str(devices))[0] for devices in (1, 2))
     for key in ("loss", "val_loss", "pixel_accuracy", "val_pixel_accuracy"):
         assert two[key] == pytest.approx(one[key], rel=2e-3), key
 
 
-def test_tunes_a_classification_network_with_its_statistics(tmp_path):
+def test_tunes_a_classification_network_with_its_statistics(tmp_path, caplog):
     """From weights of another task: the backbone is taken, the head starts anew, and frozen batch norm keeps every mean and variance."""
+    caplog.set_level(logging.INFO, logger="keras_widerresnet")
     source = WideResNetA1(width=0.0625, classes=7)
     rng = np.random.default_rng(0)
     for layer in source.layers:
@@ -118,8 +154,9 @@ def test_tunes_a_classification_network_with_its_statistics(tmp_path):
             layer.set_weights([rng.uniform(0.5, 1.5, weight.shape) for weight in layer.get_weights()])
     source.save_weights(tmp_path / "source.weights.h5")
     flags = (*BRIEF, "--structure=A1", "--frozen_batch_norm", "--dropout_b6=0.3", f"--weights={tmp_path / 'source.weights.h5'}")
-    result = trained(tmp_path / "run", *flags, "--epochs=1", "--steps_per_epoch=2", "--learning_rate=0.001", "--jit_compile")
-    assert "has no linear5 of this shape: that layer starts anew" in result.stderr
+    brief = ("--epochs=1", "--steps_per_epoch=2", "--learning_rate=0.001", "--jit_compile", f"--output_dir={tmp_path / 'run'}")
+    train(parsed(COMMAND, [*flags, *brief]), Segmentation)
+    assert "has no linear5 of this shape: that layer starts anew" in caplog.text
     tuned = keras.models.load_model(tmp_path / "run" / "final.keras", compile=False)
     changed = 0
     for layer in source.layers:
@@ -146,24 +183,22 @@ def test_losses_in_testing_are_each_images_mean():
     ("options", "words"),
     [
         ({"frozen_batch_norm": True}, "give --nofrozen_batch_norm"),
-        ({"output_stride": 4}, r"must be one of \(8, 16, 32\)"),
+        ({"output_stride": 4}, "--output_stride must be one of 8, 16, 32"),
         ({"threshold": 1.5}, "--threshold must be between 0 and 1"),
-        ({"min_kept": 0}, "`min_kept` must be a positive whole number"),
-        ({"scale_low": 2.0}, "two numbers, 0 < lowest <= highest"),
+        ({"min_kept": 0}, "--min_kept must be at least 1"),
+        ({"scale_low": 2.0}, "--scale_low must be above 0 and no more than --scale_high"),
         ({"data": "folders:/nowhere"}, "Unknown segmentation data set"),
-        ({"data": "voc:/nowhere"}, "No folder JPEGImages in '/nowhere'"),
-        ({"test_steps": 3}, "`test_steps` must be a divisor of the output stride, 8"),
+        ({"data": "voc:/nowhere"}, "No folder at '/nowhere'"),
+        ({"test_steps": 3}, "test_steps.* must be a divisor of the output stride, 8"),
         ({"schedule": "constant", "warmup_epochs": 1.0}, "--schedule=constant has no warm-up"),
     ],
 )
 def test_bad_settings(options, words):
     with pytest.raises(ValueError, match=words):
-        make_task(SegmentationConfig(**{"output_dir": "unused", "data": "shapes", "frozen_batch_norm": False, **options}))
+        Segmentation(SegmentationConfig(**{"output_dir": "unused", "data": "shapes", "frozen_batch_norm": False, **options}))
 
 
 @pytest.mark.parametrize(("flag", "words"), [("--frozen_batch_norm", "give --nofrozen"), ("--output_stride=32", "None or one of (16, 8)")])
-def test_bad_input_gives_one_line_and_exit_code_2(tmp_path, flag, words):
-    result = run(tmp_path / "run", *BRIEF, flag)
-    lines = [line for line in result.stderr.splitlines() if line.startswith("train_segmentation.py: ")]
-    assert result.returncode == 2 and len(lines) == 1 and words in lines[0], result.stderr[-2000:]
-    assert "Traceback" not in result.stderr and not (tmp_path / "run").exists()
+def test_bad_input_gives_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, flag, words):
+    assert words in refused(capsys, monkeypatch, "train-segmentation", *BRIEF, flag, f"--output_dir={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()

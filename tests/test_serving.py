@@ -14,24 +14,25 @@ import numpy as np
 import pytest
 import serving_server
 import tensorflow as tf
+from google.protobuf import text_format
 from photographs import REAL_PHOTOGRAPHS
-from test_readme import ROOT
+from tensorflow_serving.config import model_server_config_pb2
 
+from keras_widerresnet.cli import main, process
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.evaluation.predict import predict_served
 from keras_widerresnet.serving import connect
-from keras_widerresnet.serving.load import measure_load
+from keras_widerresnet.serving.load_test import measure_load
+from keras_widerresnet.tasks.classification.prediction import predict_served
 
+ROOT = pathlib.Path(__file__).parent.parent
 DIGITS = ROOT / "saved_models" / "digits"
 IMAGES = [*list(REAL_PHOTOGRAPHS.values())[:3], b"no image"]
-HAS_GRPC = serving_server.has_grpc()
-needs_grpc = pytest.mark.skipif(not HAS_GRPC, reason="tensorflow-serving-api is not installed")
-KINDS = [pytest.param(False, id="REST"), pytest.param(True, id="gRPC", marks=needs_grpc)]
+KINDS = [pytest.param(False, id="REST"), pytest.param(True, id="gRPC")]
 
 
 @pytest.fixture(scope="module")
 def ports():
-    with serving_server.serving(DIGITS, "digits", grpc_port=0 if HAS_GRPC else None) as found:
+    with serving_server.serving(DIGITS, "digits", grpc_port=0) as found:
         yield found
 
 
@@ -80,13 +81,13 @@ def test_an_unreachable_server_is_said_after_limited_retries(grpc):
 
 @pytest.mark.parametrize("grpc", KINDS)
 def test_a_deadline_ends_the_waiting_and_nothing_is_sent_twice(ports, grpc, monkeypatch):
-    asked = []
-    monkeypatch.setattr(serving_server.Served, "run", lambda *arguments: (asked.append(1), time.sleep(1.5), {})[-1])
+    asked, answered = [], threading.Event()
+    monkeypatch.setattr(serving_server.Served, "run", lambda *_: (asked.append(1), time.sleep(1.5), answered.set(), {})[-1])
     begin = time.perf_counter()
     with pytest.raises(InputError, match=r"has not answered within 0.5 s; --deadline allows more"):
         connect(address(ports, grpc), "digits", grpc=grpc, deadline=0.5).predict(IMAGES[:1])
     assert time.perf_counter() - begin < 1.5 and len(asked) == 1
-    time.sleep(1.5)  # until the server's thread is done with it
+    assert answered.wait(10)
 
 
 @pytest.mark.parametrize(("retries", "failures", "succeeds"), [(3, 2, True), (1, 2, False), (0, 0, True)])
@@ -116,7 +117,6 @@ def test_rest_retries_what_is_not_available(retries, failures, succeeds):
     assert served == ["/v1/models/net:predict"] * min(retries + 1, failures + 1)
 
 
-@needs_grpc
 @pytest.mark.parametrize(("retries", "failures", "succeeds"), [(3, 2, True), (1, 2, False)])
 def test_grpc_retries_what_is_not_available(ports, retries, failures, succeeds, monkeypatch):
     asked, run = [], serving_server.Served.run
@@ -157,11 +157,7 @@ def test_rest_contract_by_hand(ports):
             post(wrong)
 
 
-@needs_grpc
 def test_models_config_is_what_the_official_server_parses():
-    from google.protobuf import text_format
-    from tensorflow_serving.config import model_server_config_pb2
-
     text = (ROOT / "docs" / "serving" / "models.config").read_text()
     (model,) = text_format.Parse(text, model_server_config_pb2.ModelServerConfig()).model_config_list.config
     assert (model.name, model.model_platform, model.model_version_policy.latest.num_versions) == ("digits", "tensorflow", 2)
@@ -187,35 +183,54 @@ def test_files_go_in_batches_and_the_unreadable_one_is_named(ports, tmp_path, ba
     paths = [str(tmp_path / f"{number}.jpg") for number in range(4)]
     for path, content in zip(paths, IMAGES, strict=True):
         pathlib.Path(path).write_bytes(content)
-    sheet = tmp_path / "sheet.png"
-    decoded = predict_served(paths[:3], client, top=2, batch_size=batch_size, sheet=sheet)
-    assert [len(row) for row in decoded] == [2, 2, 2] and sheet.is_file()
+    decoded = predict_served(paths[:3], client, top=2, batch_size=batch_size)
+    assert [len(row) for row in decoded] == [2, 2, 2]
     assert batches == {1: [1, 1, 1], 2: [2, 1], 16: [3]}[batch_size]
     with pytest.raises(InputError, match=r"3.jpg' does not decode as JPEG or PNG, says the server"):
         predict_served(paths, client, batch_size=batch_size)
 
 
-@pytest.mark.parametrize("grpc", KINDS)
-def test_scripts(ports, tmp_path, grpc):
-    """`predict.py --server` and `load_test.py` from end to end."""
-    path = tmp_path / "photograph.jpg"
-    path.write_bytes(IMAGES[0])
-    flags = [str(path), f"--server={address(ports, grpc)}", "--served_model=digits", *(["--grpc"] if grpc else [])]
+@pytest.fixture
+def asking(ports, tmp_path, monkeypatch):
+    """Arguments that ask the server for a photograph, by the port of REST or of gRPC."""
+    # The command holds its network's weights frozen, for the whole process, which other tests go on with.
+    monkeypatch.setattr(process, "hold_weights_frozen", lambda: None)
+    (tmp_path / "photograph.jpg").write_bytes(IMAGES[0])
+    return lambda grpc: [str(tmp_path / "photograph.jpg"), f"--server={address(ports, grpc)}", "--served_model=digits"]
 
-    def script(name, *more):
-        return subprocess.run([sys.executable, str(ROOT / "scripts" / name), *flags, *more], capture_output=True, text=True, cwd=ROOT)
 
-    answer = connect(address(ports, grpc), "digits", grpc=grpc).predict(IMAGES[:1])[0]
-    if not grpc:
-        predicted = script("predict.py", "--top=3")
-        assert predicted.returncode == 0, predicted.stderr
-        assert all(f"{score:.2%}" in predicted.stdout for _, _, score in answer[:3]) and predicted.stdout.count("%") == 3
-        wrong = script("load_test.py", "--served_model=other")
-        assert wrong.returncode == 2 and "has no model 'other'" in wrong.stderr and "Traceback" not in wrong.stderr
-    else:
-        loaded = script("load_test.py", "--requests=12", "--batch_size=2", "--warm_up=1")
-        assert loaded.returncode == 0, loaded.stderr
-        assert "| 12 requests of 2, 4 at once " in loaded.stdout and "latency, 99 % of requests within" in loaded.stdout
+def test_predict_asks_a_server(ports, asking, tmp_path, capsys):
+    answer = connect(address(ports, False), "digits").predict(IMAGES[:1])[0]
+    sheet = tmp_path / "sheet.png"
+    main(["predict", *asking(False), "--top=3", f"--output={sheet}"])
+    printed = capsys.readouterr().out
+    assert all(f"{score:.2%}" in printed for _, _, score in answer[:3]) and printed.count("%") == 3
+    assert sheet.is_file() and f"Contact sheet: {sheet}" in printed
+
+
+def test_load_test_names_the_model_that_is_not_there(asking, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["load-test", *asking(False), "--served_model=other"])
+    assert "has no model 'other'" in capsys.readouterr().err
+
+
+LOAD = ("--requests=12", "--batch_size=2", "--warm_up=1")
+
+
+def assert_measured(printed):
+    assert "| 12 requests of 2, 4 at once " in printed and "latency, 99 % of requests within" in printed
+
+
+def test_load_test_script(asking):
+    command = [sys.executable, str(ROOT / "scripts" / "load_test.py"), *asking(False), *LOAD]
+    measured = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert measured.returncode == 0, measured.stderr
+    assert_measured(measured.stdout)
+
+
+def test_load_test_by_grpc(asking, capsys):
+    main(["load-test", *asking(True), "--grpc", *LOAD])
+    assert_measured(capsys.readouterr().out)
 
 
 class Sleeper:

@@ -1,19 +1,25 @@
-"""The study's grid, its processes (with stand-ins for the scripts), and the answers it computes."""
+"""The study's grid, its processes (with a stand-in for the program), and the answers it computes."""
 
 import dataclasses
 import json
 import pathlib
-import textwrap
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from keras_widerresnet.analysis.measure import Settings
-from keras_widerresnet.analysis.study import StudyConfig, commands, cost, points, run_study
-from keras_widerresnet.analysis.study_report import Cell, answers, noise, read_cells, stops_paying, write_report
+from keras_widerresnet.analysis.config import AnalysisConfig
+from keras_widerresnet.cli import command_named
+from keras_widerresnet.cli.command import parsed
 from keras_widerresnet.errors import InputError, RunStopped
-from keras_widerresnet.training.config import TrainingConfig
+from keras_widerresnet.tasks.classification.config import TrainingConfig
+from research.config import StudyConfig
+from research.study import commands, cost, points, run_study
+from research.study_report import Cell, answers, noise, read_cells, stops_paying, write_report
+
+SCRIPT = str(pathlib.Path(__file__).parents[1] / "scripts" / "study_depth.py")
 
 
 def config(tmp_path, **options):
@@ -42,54 +48,67 @@ def test_rows_of_equal_cost(tmp_path, match):
         assert widths[8] == row and widths[1] > widths[2] > widths[4] > widths[8]
 
 
-def test_commands_are_flags_of_the_scripts(tmp_path):
+def test_commands_are_flags_of_the_program(tmp_path):
     chosen = config(tmp_path)
-    train, analyze = commands(chosen, points(chosen)[-1], pathlib.Path("scripts"))
-    for command, record, fields in ((train, TrainingConfig, ("output_dir",)), (analyze, Settings, ("output_dir", "data"))):
+    train, analyze = commands(chosen, points(chosen)[-1])
+    for command, record in ((train, TrainingConfig), (analyze, AnalysisConfig)):
         flags = dict(flag.removeprefix("--").split("=", 1) for flag in command if flag.startswith("--"))
-        assert set(flags) <= {field.name for field in dataclasses.fields(record)} | set(fields)
-    assert analyze[2] == str(tmp_path / "study/runs/n1-w0.0625-s1/final.keras")
+        assert set(flags) <= {field.name for field in dataclasses.fields(record)}
+    assert train[:4] == [sys.executable, "-m", "keras_widerresnet", "train"] and analyze[1:4] == ["-m", "keras_widerresnet", "analyze"]
+    run, analysis = (parsed(command_named(command[3]), command[4:]) for command in (train, analyze))
+    assert (run.data, run.learning_rate, run.weight_decay, run.seed, run.verify_images) == ("digits", 0.1, 5e-4, 1, False)
+    assert (run.crop, run.color_jitter, run.lighting, run.epochs, run.steps_per_epoch) == ("padded", 0, 0, 2, 450)
+    assert (analysis.models, analysis.data, analysis.images, analysis.path_images) == ((analyze[4],), "digits", 32, 0)
+    assert analyze[4] == str(tmp_path / "study/runs/n1-w0.0625-s1/final.keras")
     assert "--structure=32-0-1-1-1-0-0-0" in train and "--width=0.0625" in train and "--resume=true" in train
+    assert "--validation=none" in train  # scored on the test images
 
 
-TRAIN = """
-    import pathlib, sys
-    flags = dict(argument.removeprefix("--").split("=", 1) for argument in sys.argv[1:])
-    folder = pathlib.Path(flags["output_dir"])
-    folder.mkdir(parents=True)
+STAND_IN = """
+import json, pathlib, sys
+command, *arguments = sys.argv[1:]
+flags = dict(argument.removeprefix("--").split("=", 1) for argument in arguments if argument.startswith("--"))
+folder = pathlib.Path(flags["output_dir"])
+folder.mkdir(parents=True)
+if command == "train":
     units = sum(map(int, flags["structure"].split("-")[1:]))
+    (folder / "flags.txt").write_text("")
     (folder / "metrics.csv").write_text(f"epoch,val_accuracy\\n0,0.1\\n1,{1 - 1 / units - 0.01 * int(flags['seed'])}\\n")
-"""
-ANALYZE = """
-    import json, pathlib, sys
-    flags = dict(argument.removeprefix("--").split("=", 1) for argument in sys.argv[2:])
-    folder = pathlib.Path(flags["output_dir"])
-    folder.mkdir(parents=True)
+else:
+    assert command == "analyze" and pathlib.Path(arguments[0]).name == "final.keras"
     (folder / "results.json").write_text(json.dumps({"effective_depth": [3]}))
-    (folder / "report.md").write_text("done")
+(folder / "report.md").write_text("done")
 """
 
 
-def test_study_runs_what_is_left_to_run(tmp_path):
-    scripts = tmp_path / "scripts"
-    scripts.mkdir()
-    for name, text in (("train", TRAIN), ("analyze", ANALYZE)):
-        (scripts / f"{name}.py").write_text(textwrap.dedent(text))
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Makes a text the program that a study starts."""
+
+    def make(text):
+        (tmp_path / "program.py").write_text(text)
+        monkeypatch.setattr("research.study.PROGRAM", (sys.executable, str(tmp_path / "program.py")))
+
+    return make
+
+
+def test_study_runs_what_is_left_to_run(tmp_path, program):
+    program(STAND_IN)
     chosen = config(tmp_path, depths=(1, 2), widths=(0.0625,), deep_epochs=0)
     root = pathlib.Path(chosen.output_dir)
     root.mkdir()
     (root / "another").touch()
     with pytest.raises(InputError, match="not a study"):
-        run_study(chosen, scripts)
+        run_study(chosen)
     (root / "another").unlink()
     (root / "settings.json").write_text("{}")
     with pytest.raises(InputError, match="not a study"):
-        run_study(chosen, scripts)
+        run_study(chosen)
     (root / "settings.json").unlink()
-    run_study(dataclasses.replace(chosen, processes=1), scripts)
+    run_study(dataclasses.replace(chosen, processes=1))
     done = {path: path.stat().st_mtime_ns for path in root.rglob("report.md")}
-    assert len(done) == 4
-    run_study(chosen, scripts)  # nothing is left to do
+    assert len(done) == 8  # of four runs and their analyses
+    run_study(chosen)  # nothing is left to do
     assert done == {path: path.stat().st_mtime_ns for path in root.rglob("report.md")}
     first, second = read_cells(chosen)
     assert (first.units, second.units) == (3, 6)
@@ -98,12 +117,10 @@ def test_study_runs_what_is_left_to_run(tmp_path):
     assert {path.name for path in root.iterdir()} >= {"study.png", "study.svg", "table.csv", "report.md"}
 
 
-def test_a_failed_run_is_told(tmp_path):
-    scripts = tmp_path / "scripts"
-    scripts.mkdir()
-    (scripts / "train.py").write_text("import sys; sys.exit('the reason')")
+def test_a_failed_run_is_told(tmp_path, program):
+    program("import sys; sys.exit('the reason')")
     with pytest.raises(RunStopped, match="the reason"):
-        run_study(config(tmp_path, depths=(1,), widths=(0.0625,), deep_epochs=0), scripts)
+        run_study(config(tmp_path, depths=(1,), widths=(0.0625,), deep_epochs=0))
     assert json.loads((tmp_path / "study/settings.json").read_text())["depths"] == [1]
 
 
@@ -144,16 +161,35 @@ def test_answers(predicts):
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "said"),
     [
-        {"depths": ()},
-        {"depths": (2, 1)},
-        {"match": "time"},
-        {"structure": "32-0-1-1-1-0-0-0"},
-        {"seeds": 0},
-        {"structure": "3-n-0-0-0-0-0-0"},
+        ({"depths": ()}, "--depths must be one value or more, increasing"),
+        ({"depths": (2, 1)}, r"--depths must be one value or more, increasing. Received: '2,1'"),
+        ({"match": "time"}, "--match must be one of multiply_adds, parameters. Received: 'time'"),
+        ({"structure": "32-0-1-1-1-0-0-0"}, "--structure needs an n"),
+        ({"seeds": 0}, "--seeds must be at least 1. Received: 0"),
+        ({"structure": "3-n-0-0-0-0-0-0"}, "crop size must be at least 7"),
+        ({"threshold": 1.0}, "--threshold must be more than 0 and less than 1. Received: 1.0"),
     ],
 )
-def test_refusals(tmp_path, options):
-    with pytest.raises(InputError):
+def test_refusals(tmp_path, options, said):
+    with pytest.raises(InputError, match=said):
         config(tmp_path, **options)
+
+
+def test_wrong_flags_are_told_in_one_line_before_keras_is_imported(tmp_path):
+    def ran(*arguments):
+        return subprocess.run([sys.executable, "-X", "importtime", SCRIPT, *arguments], capture_output=True, text=True, cwd=tmp_path)
+
+    for arguments, said in (
+        (("--output_dir=study", "--depths=1,two"), "--depths are whole numbers joined by commas. Received: 1,two"),
+        (("--output_dir=study", "--epochs=0"), "--epochs must be at least 1. Received: 0"),
+        ((), "--output_dir is needed"),
+        (("--output_dir=study", "--data=nothing"), "nothing"),
+    ):
+        found = ran(*arguments)
+        imported = {line.rpartition("|")[2].strip() for line in found.stderr.splitlines() if line.startswith("import time:")}
+        spoken = [line for line in found.stderr.splitlines() if not line.startswith("import time:")]
+        assert found.returncode == 2 and len(spoken) == 1 and said in spoken[0]
+        assert "absl.flags" in imported and not {"keras", "tensorflow"} & imported
+    assert not any(tmp_path.iterdir())

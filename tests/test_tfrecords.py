@@ -8,8 +8,8 @@ import tensorflow as tf
 from photographs import write_folder
 from test_training import ENVIRONMENT, ROOT
 
-from keras_widerresnet.data import load_data
-from keras_widerresnet.data import tfrecord_source as tfrecords
+from keras_widerresnet.data.sources import tfrecord as tfrecords
+from keras_widerresnet.tasks.classification.data import load_data
 
 
 def content(split):
@@ -86,6 +86,9 @@ def test_damage_is_named(written):
         writer.write(tf.train.Example().SerializeToString())
     with pytest.raises(ValueError, match=r"train-extra is no file of records with image/encoded"):
         load_data(f"tfrecord:{shards}")
+    with pytest.raises(ValueError, match=r"No folder at '.*none'"):
+        load_data(f"tfrecord:{shards / 'none'}")
+    (shards / "none").mkdir()
     with pytest.raises(ValueError, match=r"No TFRecord shards train-\*"):
         load_data(f"tfrecord:{shards / 'none'}")
 

@@ -10,7 +10,7 @@ from keras import layers
 
 from keras_widerresnet.errors import InputError
 
-# Between the fork and the unit's input only these are the unit's own: pre-activation (spec section 2).
+# Between the fork and the unit's input only these are the unit's own: pre-activation (paper).
 _PREACTIVATION = (layers.BatchNormalization, layers.LayerNormalization, layers.Activation, layers.ReLU, layers.LeakyReLU)
 
 

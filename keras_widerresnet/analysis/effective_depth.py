@@ -1,4 +1,4 @@
-"""Effective depth: how many successive residual blocks the gradient still crosses with a magnitude that matters (spec section 8)."""
+"""Effective depth: how many successive residual blocks the gradient still crosses with a magnitude that matters (paper)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from keras_widerresnet.analysis.chain import ResidualChain, residual_chain
+from keras_widerresnet.analysis.config import THRESHOLD
 from keras_widerresnet.analysis.gradients import Decomposition, Loss, cross_entropy
 from keras_widerresnet.errors import InputError
 
-THRESHOLD = 0.05  # ours: the paper names none
 RESAMPLES = 1000
 CONFIDENCE = 0.95
 

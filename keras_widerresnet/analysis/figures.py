@@ -4,34 +4,18 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-import matplotlib
 import matplotlib.figure
 import numpy as np
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from keras_widerresnet.analysis.effective_depth import EffectiveDepth
 from keras_widerresnet.analysis.measure import Lesions
 from keras_widerresnet.analysis.paths import PathLengths
 from keras_widerresnet.analysis.unravel import Unravelled
-from keras_widerresnet.files import replacing
+from keras_widerresnet.reporting import save_vector_figure
 
-if TYPE_CHECKING:
-    from keras_widerresnet.analysis.study_report import Cell
-
-DPI = 110
-SUFFIXES = (".png", ".svg")
 TRAINED, FIXED = "#9ecae1", "#e8e8e8"
-
-
-def _save(figure: matplotlib.figure.Figure, path: pathlib.Path) -> None:
-    """Writes `path` with each of `SUFFIXES`; an SVG of the same data has the same bytes."""
-    with matplotlib.rc_context({"svg.hashsalt": path.name}):
-        for suffix in SUFFIXES:
-            with replacing(path.with_suffix(suffix)) as temporary:
-                figure.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata={"Date": None} if suffix == ".svg" else None)
 
 
 def unravelled(view: Unravelled, path: pathlib.Path) -> None:
@@ -60,7 +44,7 @@ def unravelled(view: Unravelled, path: pathlib.Path) -> None:
     axes.set(xlim=(-1.4, count + 1.5), ylim=(-count - 0.6, 1.0))
     axes.axis("off")
     axes.set_title(f"{count} units at effective depth {view.effective_depth}; blue: trained, grey: fixed", fontsize=10)
-    _save(figure, path)
+    save_vector_figure(figure, path)
 
 
 def _arc(axes, block: int, row: float) -> None:
@@ -87,7 +71,7 @@ def gradient_shares(found: EffectiveDepth, path: pathlib.Path) -> None:
     right.set(xlabel="later blocks crossed, m", ylabel="share of the gradient", title=f"unit {found.names[deepest]}")
     right.legend()
     right.grid(alpha=0.3)
-    _save(figure, path)
+    save_vector_figure(figure, path)
 
 
 def path_lengths(found: PathLengths, path: pathlib.Path) -> None:
@@ -109,7 +93,7 @@ def path_lengths(found: PathLengths, path: pathlib.Path) -> None:
     for axes in (counts, one, all_paths):
         axes.set_xlabel("blocks on the path")
         axes.grid(alpha=0.3)
-    _save(figure, path)
+    save_vector_figure(figure, path)
 
 
 def depth_over_training(names: Sequence[str], found: Sequence[EffectiveDepth], path: pathlib.Path) -> None:
@@ -125,7 +109,7 @@ def depth_over_training(names: Sequence[str], found: Sequence[EffectiveDepth], p
     axes.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
     axes.legend()
     axes.grid(alpha=0.3)
-    _save(figure, path)
+    save_vector_figure(figure, path)
 
 
 def lesions(names: Sequence[str], stage_begins: Sequence[bool], found: Lesions, path: pathlib.Path) -> None:
@@ -147,43 +131,4 @@ def lesions(names: Sequence[str], stage_begins: Sequence[bool], found: Lesions, 
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    _save(figure, path)
-
-
-def study(cells: Sequence[Cell], path: pathlib.Path) -> None:
-    """Error against depth, error against cost, and the measured effective depth beside them; whiskers are lowest and highest seed."""
-    figure = matplotlib.figure.Figure(figsize=(14, 4.2), layout="constrained")
-    by_depth, by_cost, effective = figure.subplots(1, 3)
-    for row in sorted({cell.row for cell in cells}):
-        line = [cell for cell in cells if cell.row == row]
-        units, label = [cell.units for cell in line], f"width {row:g}"
-        errors = 100 * np.array([cell.errors for cell in line])
-        depths = np.array([cell.depths for cell in line])
-        by_depth.errorbar(units, errors.mean(axis=1), _whiskers(errors), fmt="o-", capsize=3, label=label)
-        by_cost.errorbar(
-            [cell.multiply_adds / 1e6 for cell in line], errors.mean(axis=1), _whiskers(errors), fmt="o-", capsize=3, label=label
-        )
-        for cell, error in zip(line, errors.mean(axis=1), strict=True):
-            by_cost.annotate(f"{cell.units}", (cell.multiply_adds / 1e6, error), xytext=(4, 4), textcoords="offset points", fontsize=8)
-        effective.errorbar(units, depths.mean(axis=1), _whiskers(depths), fmt="o-", capsize=3, label=label)
-    all_units = sorted({cell.units for cell in cells})
-    effective.plot(all_units, all_units, color="0.6", linestyle=":", label="all units")
-    by_depth.set(xlabel="residual units", ylabel="test error %")
-    by_cost.set(xlabel="multiply-adds of an image, millions (labels: units)", ylabel="test error %", xscale="log")
-    # Plain numbers at 1, 2 and 5 of each decade: labels of all minor ticks would run into one another.
-    by_cost.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    by_cost.xaxis.set_major_formatter("{x:g}")
-    by_cost.xaxis.set_minor_formatter(NullFormatter())
-    effective.set(xlabel="residual units", ylabel="effective depth")
-    for axes in (by_depth, effective):
-        axes.set_xscale("log", base=2)
-        axes.set_xticks(all_units, map(str, all_units))
-    for axes in (by_depth, by_cost, effective):
-        axes.grid(alpha=0.3)
-        axes.legend()
-    _save(figure, path)
-
-
-def _whiskers(values: np.ndarray) -> np.ndarray:
-    middle = values.mean(axis=1)
-    return np.stack([middle - values.min(axis=1), values.max(axis=1) - middle])
+    save_vector_figure(figure, path)

@@ -2,7 +2,7 @@
 
 With y_i = s_i(y_{i-1}) + f_i(y_{i-1}), where s_i is the identity, or what stands for it (a projection, a pool before the unit), the loss
 reaches the output of unit i as v_i = (s_{i+1}' + f_{i+1}')ᵀ … (s_n' + f_n')ᵀ g. Multiplied out and sorted by the number m of factors f',
-v_i = Σ_m v_i^(m), and one unit further back (spec section 8 for two units, the rest ours)
+v_i = Σ_m v_i^(m), and one unit further back (paper, for two units; the rest ours)
 
     v_{i-1}^(m) = s_i'ᵀ v_i^(m) + f_i'ᵀ v_i^(m-1),        Δω_i^(m) = (dy_i/dω_i)ᵀ v_i^(m).
 

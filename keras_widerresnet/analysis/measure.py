@@ -8,52 +8,17 @@ import keras
 import numpy as np
 
 from keras_widerresnet.analysis.chain import ResidualChain, residual_chain
-from keras_widerresnet.analysis.effective_depth import THRESHOLD, EffectiveDepth, effective_depth
+from keras_widerresnet.analysis.config import Settings
+from keras_widerresnet.analysis.effective_depth import EffectiveDepth, effective_depth
 from keras_widerresnet.analysis.lesion import INTACT, Lesion, lesion_errors, random_lesions, single_lesions, swappable
 from keras_widerresnet.analysis.paths import PathLengths, gradient_per_path_length
 from keras_widerresnet.analysis.snapshots import Snapshot
-from keras_widerresnet.data import ImageData
 from keras_widerresnet.data.images import decode_rgb
-from keras_widerresnet.data.pipeline import normalise, test_view
-from keras_widerresnet.data.split import IndexedSplit, ShardedSplit
+from keras_widerresnet.data.resize import normalise, test_view
+from keras_widerresnet.data.split import ImageData, IndexedSplit, ShardedSplit
 from keras_widerresnet.errors import InputError
 
 PLACES = 12  # numbers of dropped units that are tried, closer where there are few
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What is measured, and on how much.
-
-    Args:
-        images: training images whose gradients are decomposed, each alone.
-        threshold: see `effective_depth`.
-        path_images, path_samples: images, and paths of each length, for the gradient per path length; no images: not measured.
-        lesion_images, lesion_samples: test images that are classified under each lesion, and random sets for each number of dropped
-            units; no images: not measured.
-        crop_size: pixels; 0 for the network's own.
-        seed: of the choice of images, paths, sets and the bootstrap.
-
-    Raises:
-        InputError: for a number out of range.
-    """
-
-    images: int = 64
-    threshold: float = THRESHOLD
-    path_images: int = 16
-    path_samples: int = 20
-    lesion_images: int = 1000
-    lesion_samples: int = 10
-    crop_size: int = 0
-    seed: int = 0
-
-    def __post_init__(self):
-        if self.images < 1 or min(self.path_samples, self.lesion_samples) < 1 or min(self.path_images, self.lesion_images) < 0:
-            raise InputError(
-                f"Numbers of images and samples must be 1 or more; those of paths and lesions may be 0 images. Received: {self}"
-            )
-        if not 0 < self.threshold < 1:
-            raise InputError(f"--threshold must be between 0 and 1. Received: {self.threshold}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +30,7 @@ class Lesions:
         single: (n,), with each unit dropped alone.
         counts, several: numbers of dropped units, and errors with random sets of so many (counts, samples).
         pairs, swapped: pairs of units, and errors with them swapped.
+        images: test images that were classified.
     """
 
     intact: float
@@ -73,6 +39,7 @@ class Lesions:
     several: np.ndarray
     pairs: list[Lesion]
     swapped: np.ndarray
+    images: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,4 +127,4 @@ def _lesions(chain: ResidualChain, data: ImageData, size: int, settings: Setting
     every = [INTACT, *single_lesions(chain), *random_lesions(chain, counts, samples, settings.seed), *pairs]
     errors = lesion_errors(chain, images, labels, every)
     single, several, swapped = np.split(errors[1:], np.cumsum([units, len(counts) * samples]))
-    return Lesions(float(errors[0]), single, counts, several.reshape(len(counts), samples), pairs, swapped)
+    return Lesions(float(errors[0]), single, counts, several.reshape(len(counts), samples), pairs, swapped, len(images))

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from keras_widerresnet.analysis import figures
+from keras_widerresnet.analysis.config import DEPTHS_FILE, LESIONS_FILE, PATHS_FILE, SHARES_FILE
 from keras_widerresnet.analysis.measure import Analysis
 from keras_widerresnet.analysis.paths import PathLengths
 from keras_widerresnet.analysis.unravel import unravel
-from keras_widerresnet.evaluation.evaluation_directory import markdown_table, settings_table, write_csv
+from keras_widerresnet.reporting import markdown_table, settings_table, write_csv
+from keras_widerresnet.runs import REPORT_FILE, RESULTS_FILE
 
-RESULTS_FILE, REPORT_FILE = "results.json", "report.md"
-SHARES_FILE, DEPTHS_FILE, PATHS_FILE, LESIONS_FILE = "gradient_shares.csv", "effective_depth.csv", "path_lengths.csv", "lesions.csv"
-_PICTURES = ("unravelled", "gradient_shares", "effective_depth", "path_lengths", "lesions")
-FILES = {RESULTS_FILE, REPORT_FILE, SHARES_FILE, DEPTHS_FILE}
-OPTIONAL = {PATHS_FILE, LESIONS_FILE} | {name + suffix for name in _PICTURES for suffix in figures.SUFFIXES}
 SHOWN_TERMS = 8
 
 
@@ -121,9 +118,11 @@ paths, the lengths {first} to {last} of {paths.units} hold 95 %.
 def _lesion_section(found: Analysis) -> str:
     lesions, begins = found.lesions, np.array(found.stage_begins)
     cost = 100 * (lesions.single - lesions.intact)
-    within = f"a unit within a stage costs {np.median(cost[~begins]):.2f} points (median; {cost[~begins].max():.2f} at most)"
-    first = f"the first of a stage {np.median(cost[begins]):.2f} ({cost[begins].max():.2f} at most)"
-    groups = [words for words, some in ((within, not begins.all()), (first, begins.any())) if some]
+    groups = [
+        f"{words} {np.median(cost[chosen]):.2f} points (median; {cost[chosen].max():.2f} at most)"
+        for words, chosen in (("a unit within a stage costs", ~begins), ("the first of a stage", begins))
+        if chosen.any()
+    ]
     medians = ", ".join(
         f"{count}: {100 * error:.1f} %" for count, error in zip(lesions.counts, np.median(lesions.several, axis=1), strict=True)
     )
@@ -134,7 +133,7 @@ def _lesion_section(found: Analysis) -> str:
     )
     return f"""## Lesions
 
-The whole network errs on {lesions.intact:.1%} of {found.settings.lesion_images:,} test images. Dropped alone, {"; ".join(groups)}.
+The whole network errs on {lesions.intact:.1%} of {lesions.images:,} test images. Dropped alone, {"; ".join(groups)}.
 Median error with random sets dropped: {medians}.{swaps}
 
 ![lesions](lesions.png)"""

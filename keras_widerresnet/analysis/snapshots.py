@@ -1,17 +1,20 @@
-"""States of networks to analyse, in the order in which they were trained: `.keras` files, and what a run directory holds."""
+"""States of networks to analyse, in the order in which they were trained: of runs, and whatever else a model may be."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Callable, Sequence
 
 import keras
 import tensorflow as tf
 
+from keras_widerresnet import runs
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.training.run_directory import FLAGS_FILE, METRICS_FILE
+from keras_widerresnet.loading import load_keras_file, load_network
+from keras_widerresnet.models import RUN, SAVED_MODEL, BuildOptions, find_source
+from keras_widerresnet.runs import Run
 
 _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
 SCORE = "val_accuracy"
@@ -25,69 +28,67 @@ class Snapshot:
     load: Callable[[], keras.Model]
 
 
-def snapshots(paths: Sequence[str | pathlib.Path]) -> list[Snapshot]:
-    """The states that `paths` hold, in order.
+def snapshots(models: Sequence[str], options: BuildOptions = BuildOptions()) -> list[Snapshot]:  # noqa: B008 (frozen)
+    """The states that `models` hold, in order.
 
     Args:
-        paths: `.keras` files, or run directories of `training.run.train`: their checkpoints, `best.keras` and `final.keras`, by epoch. A
-            run keeps its last two checkpoints; for a finer curve give the `.keras` files of your own callback.
+        models: whatever `models.find_source` knows but SavedModels. Of a run these are its checkpoints, its best and its final network, by
+            epoch. A run keeps its last two checkpoints; for a finer curve give the `.keras` files of your own callback.
+        options: how networks are built whose weights do not tell it.
 
     Raises:
-        InputError: for what is neither.
+        InputError: for what is none, or a run of segmentation.
     """
     found = []
-    for path in map(pathlib.Path, paths):
-        if path.suffix == ".keras" and path.is_file():
-            found.append(Snapshot(path.stem, _loader(path)))
-        elif (path / FLAGS_FILE).is_file():
-            found += _of_run(path)
-        else:
-            raise InputError(f"{str(path)!r} is neither a .keras file nor a run directory (no {FLAGS_FILE})")
+    for model in models:
+        run = Run.at(model)
+        if run:
+            found += _of_run(run)
+            continue
+        source = find_source(model, options.model)
+        if source.kind in (RUN, SAVED_MODEL):
+            raise InputError(f"{model!r} is a {source.kind}, whose units cannot be taken apart: give the run or .keras file it was made of")
+        name = source.path.name.split(".")[0] if source.path else source.text
+        built = {"width": options.width, "pool_padding": options.pool_padding}
+        found.append(Snapshot(name, functools.partial(load_network, source, **built)))
     if not found:
         raise InputError("No network to analyse: give .keras files or run directories with a saved network")
     return found
 
 
-def _of_run(run_dir: pathlib.Path) -> list[Snapshot]:
-    if not (run_dir / METRICS_FILE).is_file():
+def _of_run(run: Run) -> list[Snapshot]:
+    if run.task != runs.CLASSIFICATION:
+        raise InputError(f"{str(run.path)!r} is a run of {run.task}; classification networks are analysed")
+    scores = [row[SCORE] for row in run.metrics()]
+    epochs, found, best = len(scores), [], run.best_network
+    if not scores:
         return []
-    with (run_dir / METRICS_FILE).open(newline="") as file:
-        scores = [float(row[SCORE]) for row in csv.DictReader(file)]
-    epochs, found = len(scores), []
-    best, final = run_dir / "best.keras", run_dir / "final.keras"
-    if best.is_file():
+    if best:
         found.append((scores.index(max(scores)) + 1, "best", _loader(best)))
-        found += [(epoch, "checkpoint", _restorer(best, path)) for epoch, path in _checkpoints(run_dir, epochs)]
-    if final.is_file():
+        found += [(epoch, "checkpoint", _restorer(best, path)) for epoch, path in _checkpoints(run, epochs)]
+    if (run.path / runs.FINAL_FILE).is_file():
         # The last checkpoint is the final network, or the one before its weights were averaged.
-        found = [one for one in found if one[0] != epochs] + [(epochs, "final", _loader(final))]
+        found = [one for one in found if one[0] != epochs] + [(epochs, "final", _loader(run.final_network()))]
     ordered = sorted(found, key=lambda one: one[0])
-    return [Snapshot(f"{run_dir.name}, epoch {epoch:g} ({kind})", load) for epoch, kind, load in ordered]
+    return [Snapshot(f"{run.path.name}, epoch {epoch:g} ({kind})", load) for epoch, kind, load in ordered]
 
 
-def _checkpoints(run_dir: pathlib.Path, epochs: int) -> list[tuple[float, str]]:
-    state = tf.train.get_checkpoint_state(str(run_dir / "checkpoints"))
+def _checkpoints(run: Run, epochs: int) -> list[tuple[float, str]]:
+    state = tf.train.get_checkpoint_state(str(run.path / runs.CHECKPOINTS_FOLDER))
     paths = list(state.all_model_checkpoint_paths) if state else []
     steps = [int(tf.train.load_checkpoint(path).get_tensor(_STEP)) for path in paths]
-    flags = dict(line.removeprefix("--").split("=", 1) for line in (run_dir / FLAGS_FILE).read_text().splitlines())
     # Where the flags leave it to the data: exact for a run that did not stop within an epoch.
-    an_epoch = int(flags["steps_per_epoch"]) or (steps[-1] // epochs if steps else 1)
+    an_epoch = int(run.flags["steps_per_epoch"]) or (steps[-1] // epochs if steps else 1)
     return [(round(step / an_epoch, 2), path) for step, path in zip(steps, paths, strict=True)]
 
 
 def _loader(path: pathlib.Path) -> Callable[[], keras.Model]:
-    def load():
-        try:
-            return keras.models.load_model(path, compile=False)
-        except Exception as error:  # Keras raises many kinds
-            raise InputError(f"{str(path)!r} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
-
-    return load
+    return lambda: load_keras_file(path)
 
 
 def _restorer(model: pathlib.Path, checkpoint: str) -> Callable[[], keras.Model]:
     def load():
-        network = _loader(model)()
+        network = load_keras_file(model)
         tf.train.Checkpoint(model=network).restore(checkpoint).expect_partial().assert_existing_objects_matched()
         return network
 

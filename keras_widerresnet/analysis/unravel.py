@@ -9,7 +9,7 @@ from keras_widerresnet.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class SubNetwork:
-    """M_k: block k applied to the whole output of units 1 to k - 1; M_0 is the identity (spec section 8).
+    """M_k: block k applied to the whole output of units 1 to k - 1; M_0 is the identity (paper).
 
     Args:
         index: k.

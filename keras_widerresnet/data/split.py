@@ -6,6 +6,7 @@ The order is a function of (seed, position) alone, so a resumed run reads on exa
 from __future__ import annotations
 
 import dataclasses
+import fractions
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -77,6 +78,15 @@ class IndexedSplit:
         examples = self._examples(shuffled_indices(positions, self.size, seed))
         return tf.data.Dataset.zip(positions, examples).map(lambda p, example: (p, *example))
 
+    def subset(self, indices: np.ndarray) -> IndexedSplit:
+        """The images at some indices, int64 (n,), in their order, under the names that they have here."""
+        chosen = tf.constant(indices, tf.int64)
+
+        def read(index):  # no lambda: AutoGraph cannot tell two in one line apart
+            return self.read(chosen[index])
+
+        return IndexedSplit(self.labels[indices], read, lambda index: self.name_of(int(indices[index])))
+
     def _examples(self, indices: tf.data.Dataset) -> tf.data.Dataset:
         labels = tf.constant(self.labels, tf.int32)
         return indices.map(lambda i: (self.read(i), labels[i]), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -88,9 +98,11 @@ class ShardedSplit:
 
     Args:
         files: paths.
-        lengths: number of records in each.
+        lengths: number of the split's records in each.
         parse: graph function from a serialised record to (raw image, int32 label).
         buffer: records in the shuffle buffer; they are held encoded.
+        name_of: what to call image `index` in a report.
+        records: graph function from a path to the split's serialised records in that file.
     """
 
     files: Sequence[str]
@@ -98,6 +110,7 @@ class ShardedSplit:
     parse: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
     buffer: int = 16384
     name_of: Callable[[int], str] = str
+    records: Callable[[tf.Tensor], tf.data.Dataset] = tf.data.TFRecordDataset
 
     @property
     def size(self) -> int:
@@ -106,17 +119,17 @@ class ShardedSplit:
     @property
     def labels(self) -> np.ndarray:
         """Int32 array (size,) in stored order; reads the whole split."""
-        labels = tf.data.TFRecordDataset(self.files).map(lambda record: self.parse(record)[1], num_parallel_calls=tf.data.AUTOTUNE)
+        labels = self._stored().map(lambda record: self.parse(record)[1], num_parallel_calls=tf.data.AUTOTUNE)
         return np.fromiter(labels.as_numpy_iterator(), np.int32, self.size)
 
     def image(self, index: int) -> tf.Tensor:
         """One uint8 image (H, W, 3), for pictures; skips through the records before it."""
-        record = next(iter(tf.data.TFRecordDataset(self.files).skip(index)))
+        record = next(iter(self._stored().skip(index)))
         return decode_rgb(self.parse(record)[0])
 
     def ordered(self) -> tf.data.Dataset:
         """Each example once: raw image, int32 label."""
-        return tf.data.TFRecordDataset(self.files).map(self.parse, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._stored().map(self.parse, num_parallel_calls=tf.data.AUTOTUNE)
 
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """Endless (position, raw image, label) from a step on; passes before it are not read, its own is skipped through.
@@ -134,7 +147,7 @@ class ShardedSplit:
             tf.random.set_seed(1)  # of this graph alone: TensorFlow compares the pair of seeds with (0, 0), which a tensor cannot be
             order = tf.random.experimental.stateless_shuffle(tf.constant(files), seed=tf.stack([tf.cast(seed, tf.int64), number]))
             records = tf.data.Dataset.from_tensor_slices(order).interleave(
-                tf.data.TFRecordDataset, cycle_length=min(READERS, len(files)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+                self.records, cycle_length=min(READERS, len(files)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
             )
             return records.shuffle(self.buffer, seed=seed * 1_000_003 + number, reshuffle_each_iteration=False)
 
@@ -143,12 +156,53 @@ class ShardedSplit:
         examples = records.map(self.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return tf.data.Dataset.zip(share.positions(step, batch_size), examples).map(lambda p, example: (p, *example))
 
+    def spread(self, share: fractions.Fraction) -> tuple[ShardedSplit, ShardedSplit]:
+        """Two splits: all records but a share of them, spread evenly over each file, and that share.
+
+        Of a file of n records the share has ⌊n · `share`⌋: record i is in it if ⌊(i + 1) · `share`⌋ > ⌊i · `share`⌋.
+        """
+        return self._part(share, is_share=False), self._part(share, is_share=True)
+
+    def _part(self, share: fractions.Fraction, is_share: bool) -> ShardedSplit:
+        def holds(index):
+            numerator, denominator = share.numerator, share.denominator
+            return ((index + 1) * numerator // denominator > index * numerator // denominator) == is_share
+
+        def records(file):
+            return self.records(file).enumerate().filter(lambda index, _: holds(index)).map(lambda _, record: record)
+
+        in_files = [np.flatnonzero(holds(np.arange(length))) for length in self.lengths]
+        starts = np.cumsum([0, *self.lengths[:-1]])
+        stored = np.concatenate([indices + start for indices, start in zip(in_files, starts, strict=True)])
+        used = [(file, len(indices)) for file, indices in zip(self.files, in_files, strict=True) if len(indices)]
+        return dataclasses.replace(
+            self,
+            files=[file for file, _ in used],
+            lengths=[length for _, length in used],
+            records=records,
+            name_of=lambda index: self.name_of(int(stored[index])),
+        )
+
+    def _stored(self) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices(tf.constant(self.files, tf.string)).flat_map(self.records)
+
+
+def without_parts(name: str):
+    """The `part` of data sets whose images are not in parts with names: always an `InputError`."""
+    raise InputError(f"This data set has no parts by name: give a share of the training images, auto or none. Received: {name!r}")
+
 
 @dataclasses.dataclass(frozen=True)
 class ImageData:
-    """A data set for classification: what it is called, its classes in the order of the labels, and its two splits.
+    """A data set for classification.
 
-    `find_unreadable` gives the files that cannot be decoded, and why (for when decoding failed in the middle of training).
+    Args:
+        name: what it is called.
+        class_names: in the order of the labels.
+        train, test: its two splits.
+        find_unreadable: the files that cannot be decoded, and why (for when decoding failed in the middle of training).
+        validation: its own validation images, where it has some besides the two splits; see `validation.with_validation`.
+        part: a split by its name in the data set; raises `InputError` where there is none of that name.
     """
 
     name: str
@@ -156,6 +210,8 @@ class ImageData:
     train: IndexedSplit | ShardedSplit
     test: IndexedSplit | ShardedSplit
     find_unreadable: Callable[[], dict[str, str]] = dict
+    validation: IndexedSplit | ShardedSplit | None = None
+    part: Callable[[str], IndexedSplit | ShardedSplit] = without_parts
 
     @property
     def classes(self) -> int:

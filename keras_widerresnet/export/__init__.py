@@ -1,6 +1,5 @@
 """Networks as versioned SavedModels, TFLite and ONNX files, checked against the Keras model before they are there."""
 
-from keras_widerresnet.export.config import ExportConfig
-from keras_widerresnet.export.run import ExportedVersion, export
+import lazy_loader
 
-__all__ = ["ExportConfig", "ExportedVersion", "export"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

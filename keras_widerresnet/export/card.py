@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import importlib.metadata
 import pathlib
 import shlex
 
-import tensorflow as tf
-
-from keras_widerresnet.evaluation.evaluation_directory import markdown_table
 from keras_widerresnet.export.config import ExportConfig
-from keras_widerresnet.export.source import FLAGS_FILE, Source
+from keras_widerresnet.export.source import Exported
 from keras_widerresnet.export.verify import Checked
+from keras_widerresnet.options import given_flags
 from keras_widerresnet.preprocessing import MEAN, STD
+from keras_widerresnet.reporting import markdown_table
+from keras_widerresnet.runs import versions
 
 CARD_FILE = "MODEL_CARD.md"
-PACKAGES = ("keras", "keras_widerresnet", "numpy")
+PACKAGES = ("tensorflow", "keras", "keras_widerresnet", "numpy")
 UNKNOWN_LICENCE = "not known to the export: that of whoever trained it, and of the data it was trained on"
 
 
-def write_card(folder: pathlib.Path, config: ExportConfig, source: Source, checked: list[Checked]) -> None:
+def write_card(folder: pathlib.Path, config: ExportConfig, source: Exported, checked: list[Checked]) -> None:
     """Writes the card of a version into its folder."""
     structure, record = source.structure, source.record
     rows = [("task", "segmentation" if source.stride else "classification"), ("classes", len(source.class_names))]
@@ -33,7 +31,7 @@ def write_card(folder: pathlib.Path, config: ExportConfig, source: Source, check
     rows += [("weights", _origin(source)), ("licence", licence)]
     rows += [("preprocessing", _preprocessing(config, source)), ("published", record.result if record else "nothing")]
     differences = [(one.form, f"{one.difference:.1e}", f"{one.tolerance:g}") for one in checked]
-    versions = {"tensorflow": tf.__version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    found = versions()
     text = f"""# {folder.resolve().parent.name}
 
 {markdown_table(rows, ("what", ""))}
@@ -58,19 +56,19 @@ The class names, one a line, are in `assets/labels.txt`.
 {_command(config)}
 ```
 
-{", ".join(f"{name} {version}" for name, version in versions.items())}
+{", ".join(f"{name} {found[name]}" for name in PACKAGES if name in found)}
 """
     (folder / CARD_FILE).write_text(text + _run_flags(source))
 
 
-def _origin(source: Source) -> str:
+def _origin(source: Exported) -> str:
     if source.file is None:
-        return f"`{source.record.name}`"
+        return f"`{source.record.name}`" if source.record else "not known"
     digest = hashlib.sha256(source.file.read_bytes()).hexdigest()
-    return f"`{source.file.name}`{', trained by this package' if source.run_dir else ''}, sha256 `{digest}`"
+    return f"`{source.file.name}`{', trained by this package' if source.run else ''}, sha256 `{digest}`"
 
 
-def _preprocessing(config: ExportConfig, source: Source) -> str:
+def _preprocessing(config: ExportConfig, source: Exported) -> str:
     if source.stride:
         resized = f"longer side resized to {source.size} pixels (bicubic)" if source.size else "no resizing"
     else:
@@ -78,18 +76,14 @@ def _preprocessing(config: ExportConfig, source: Source) -> str:
     return f"{resized}; RGB / 255, less {MEAN}, over {STD}; inside the graph"
 
 
-def _measured(source: Source) -> str:
-    """The results table of the run's report, its first."""
-    report = source.run_dir / "report.md" if source.run_dir else None
-    if report is None or not report.is_file():
+def _measured(source: Exported) -> str:
+    results = source.run.results() if source.run else []
+    if not results:
         return "No accuracy was measured with these weights at export."
-    lines = report.read_text().splitlines()
-    first = next((index for index, line in enumerate(lines) if line.startswith("|")), len(lines))
-    last = next((index for index in range(first, len(lines)) if not lines[index].startswith("|")), len(lines))
-    return "By the run that trained them, with the network as it was before export:\n\n" + "\n".join(lines[first:last])
+    return f"By the run that trained them, with the network as it was before export:\n\n{markdown_table(results, ('final model', ''))}"
 
 
-def _signatures(source: Source) -> str:
+def _signatures(source: Exported) -> str:
     top, pixels = "classes, best first; an image that does not decode has `valid` false", "values 0..255, RGB"
     if source.stride:
         rows = [
@@ -114,17 +108,9 @@ def _signatures(source: Source) -> str:
 
 
 def _command(config: ExportConfig) -> str:
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
-    given = {name: value for name, value in dataclasses.asdict(config).items() if value != defaults[name] and name != "overwrite"}
-    return shlex.join(["python", "scripts/export.py", *(_flag(name, value) for name, value in given.items())])
+    given = [flag for flag in given_flags(config) if not flag.startswith("--overwrite")]
+    return shlex.join(["keras-widerresnet", "export", *given])
 
 
-def _flag(name: str, value: object) -> str:
-    if isinstance(value, bool):
-        return f"--{'' if value else 'no'}{name}"
-    return f"--{name}={','.join(value) if isinstance(value, tuple) else value}"
-
-
-def _run_flags(source: Source) -> str:
-    path = source.run_dir / FLAGS_FILE if source.run_dir else None
-    return f"\nFlags of the run that trained it:\n\n```\n{path.read_text().strip()}\n```\n" if path else ""
+def _run_flags(source: Exported) -> str:
+    return f"\nFlags of the run that trained it:\n\n```\n{source.run.flags_text}\n```\n" if source.run else ""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from keras_widerresnet.data.pipeline import normalise, resize_longer_side, test_view
+from keras_widerresnet.data.resize import normalise, resize_longer_side, test_view
 from keras_widerresnet.enlarge import enlarge
 from keras_widerresnet.export.decode import decoded_rows
 from keras_widerresnet.label_maps import IGNORED

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data.pipeline import normalise
+from keras_widerresnet.data.resize import normalise
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.export.graphs import with_values
 

@@ -10,14 +10,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data.pipeline import normalise
+from keras_widerresnet.data.resize import normalise
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.export import lite, onnx, verify
 from keras_widerresnet.export.card import write_card
 from keras_widerresnet.export.config import ExportConfig
 from keras_widerresnet.export.fold import inference_network
 from keras_widerresnet.export.graphs import ClassifierGraph, SegmenterGraph
-from keras_widerresnet.export.source import Source, find_source
+from keras_widerresnet.export.source import Exported, find_exported
 from keras_widerresnet.export.version import new_version, remove_old
 from keras_widerresnet.export.warmup import PACKAGE, has_serving_api, write_warmup
 
@@ -55,7 +55,7 @@ def export(config: ExportConfig) -> ExportedVersion:
     if config.onnx:
         onnx.check_installed()
     with new_version(config.output, overwrite=config.overwrite) as (folder, path):
-        source = find_source(config)
+        source = find_exported(config)
         if source.stride and (config.tflite or config.onnx):
             raise InputError("--tflite and --onnx are for classification: segmentation networks take images of any size")
         images, calibration = verify.real_images(config.images)
@@ -68,7 +68,7 @@ def export(config: ExportConfig) -> ExportedVersion:
     return ExportedVersion(path, checked, remove_old(path, config.keep))
 
 
-def _write_classifier(folder: pathlib.Path, config: ExportConfig, source: Source, images, calibration) -> list[verify.Checked]:
+def _write_classifier(folder: pathlib.Path, config: ExportConfig, source: Exported, images, calibration) -> list[verify.Checked]:
     model = inference_network(source.model, fold=config.fold)
     shown = verify.views(images, source.size, config.interpolation)
     expected = verify.expected_probabilities(source.model, shown)
@@ -83,7 +83,7 @@ def _write_classifier(folder: pathlib.Path, config: ExportConfig, source: Source
     return [*verify.check_classifier(loaded, shown, images, expected, config.weight_type), *checked]
 
 
-def _write_segmenter(folder: pathlib.Path, config: ExportConfig, source: Source, images, _) -> list[verify.Checked]:
+def _write_segmenter(folder: pathlib.Path, config: ExportConfig, source: Exported, images, _) -> list[verify.Checked]:
     model = inference_network(source.model, fold=config.fold)
     graph = SegmenterGraph(model, source.stride, source.size, folder / LABELS_FILE, config.weight_type == "float16")
     tf.saved_model.save(graph, str(folder), signatures=graph.endpoints)
@@ -92,7 +92,7 @@ def _write_segmenter(folder: pathlib.Path, config: ExportConfig, source: Source,
     return verify.check_segmenter(loaded, source.model, images, source.stride, source.size, config.weight_type)
 
 
-def _write_single_files(folder, config: ExportConfig, source: Source, model, shown, expected, calibration) -> list[verify.Checked]:
+def _write_single_files(folder, config: ExportConfig, source: Exported, model, shown, expected, calibration) -> list[verify.Checked]:
     """The TFLite and ONNX files, each checked."""
     checked = []
     function = single_function(model)

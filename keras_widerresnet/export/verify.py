@@ -10,13 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.compare import difference
-from keras_widerresnet.data import load_data
 from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.photographs import sample_jpegs
-from keras_widerresnet.data.pipeline import normalise, test_view
+from keras_widerresnet.data.resize import normalise, test_view
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.evaluation.dense import SegmentationProtocol, pixel_scores
-from keras_widerresnet.evaluation.segmentation_load import predictor
+from keras_widerresnet.protocols import SegmentationProtocol
+from keras_widerresnet.tasks.classification.data import load_data
+from keras_widerresnet.tasks.segmentation.network import predictor
+from keras_widerresnet.tasks.segmentation.views import pixel_scores
 
 # Largest difference of a probability from the Keras model's, relative to the largest; ours.
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "int8": 1e-1}

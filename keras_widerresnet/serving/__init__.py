@@ -1,5 +1,5 @@
 """Asking a server of exported networks, and measuring it."""
 
-from keras_widerresnet.serving.client import Client, GrpcClient, RestClient, connect
+import lazy_loader
 
-__all__ = ["Client", "GrpcClient", "RestClient", "connect"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

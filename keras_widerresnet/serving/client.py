@@ -13,12 +13,11 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.serving.config import DEFAULT_MODEL, SERVING_EXTRA
 
-DEFAULT_MODEL = "wide_resnet"
 BACKOFF_SECONDS = 0.2
 UNAVAILABLE = (502, 503, 504)
 GRPC_ATTEMPTS = 5  # gRPC's own limit
-SERVING_EXTRA = "pip install --no-deps tensorflow-serving-api, and grpcio"
 
 Answer = list[tuple[int, str, float]]
 

@@ -40,11 +40,12 @@ class Throughput(keras.callbacks.Callback):
 class Progress(keras.callbacks.Callback):
     """A bar over the whole run, with images/s and the remaining time, and a line for each epoch."""
 
-    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, steps_done: int, score: str):
+    def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, steps_done: int, score: str, validation: str):
         super().__init__()
         self.epochs = epochs
         self.batch_size = batch_size
         self.score = score
+        self.validation = validation
         self.bar = progress_bar(total=epochs * steps_per_epoch * batch_size, initial=steps_done * batch_size)
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -56,10 +57,10 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         name = self.score.replace("_", " ")
-        self.bar.write(
-            f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  {name} {logs[self.score]:.4f}  test loss {logs['val_loss']:.4f}  "
-            f"test {name} {logs[f'val_{self.score}']:.4f}  {logs['images_per_second']:.1f} images/s"
-        )
+        where = self.validation
+        scores = f"{where} loss {logs['val_loss']:.4f}  {where} {name} {logs[f'val_{self.score}']:.4f}"
+        trained = f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  {name} {logs[self.score]:.4f}"
+        self.bar.write(f"{trained}  {scores}  {logs['images_per_second']:.1f} images/s")
 
     def close(self) -> None:
         self.bar.close()
@@ -101,7 +102,7 @@ class Checkpoint(keras.callbacks.Callback):
 
 
 class BestModel(keras.callbacks.Callback):
-    """Saves the model, with its averaged weights if it has any, whenever its score on the test images is the best so far."""
+    """Saves the model, with its averaged weights if it has any, whenever its score on the validation images is the best so far."""
 
     def __init__(self, path: pathlib.Path, steps: Steps, score: str, best: float = -1.0):
         super().__init__()

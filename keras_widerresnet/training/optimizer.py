@@ -10,7 +10,7 @@ SHIFTS = ("beta", "bias")
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class TorchSGD(keras.optimizers.SGD):
-    """SGD with momentum and weight decay in Torch's form (spec: official release, ImageNet recipe).
+    """SGD with momentum and weight decay in Torch's form (official release, ImageNet recipe).
 
     g ← g + decay · w; m ← momentum · m + g; w ← w − lr · (g + momentum · m), or w ← w − lr · m without Nesterov. Keras' SGD keeps the
     learning rate inside m, which differs as soon as the rate changes, and subtracts the decay outside the momentum.
@@ -90,7 +90,7 @@ def _fused_update(variable, momentum, learning_rate, gradient, factor: float, de
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate falling linearly with every step to 0, but never under the floor of 1e-6 (spec: official release).
+    """Learning rate falling linearly with every step to 0, but never under the floor of 1e-6 (official release).
 
     Args:
         initial: rate of the first step, or of the first after the warm-up.

@@ -7,23 +7,24 @@ import logging
 import pathlib
 import threading
 import zlib
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
-from keras_widerresnet.data import ImageData
-from keras_widerresnet.data.segmentation import SegmentationData
-from keras_widerresnet.data.split import Share
+from keras_widerresnet import runs
+from keras_widerresnet.data.pairs import SegmentationData
+from keras_widerresnet.data.split import ImageData, Share
 from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.files import replacing
+from keras_widerresnet.runs import Run
 from keras_widerresnet.structures import find_structure
 from keras_widerresnet.training import callbacks, faults
-from keras_widerresnet.training.config import RunConfig
+from keras_widerresnet.training.config import NO_VALIDATION, RunConfig
 from keras_widerresnet.training.remat import give_back_freed_memory
-from keras_widerresnet.training.run_directory import METRICS_FILE, REPORT_FILE, forget_later_epochs, is_finished, prepare
 from keras_widerresnet.training.steps import Steps, check_divisible
 from keras_widerresnet.training.strategy import is_chief, make_strategy
-from keras_widerresnet.training.task import Task, make_task
+from keras_widerresnet.training.task import Task
 
 logger = logging.getLogger(__name__)
 
@@ -31,29 +32,35 @@ CHECK_STEPS = 50  # between two looks at the loss, which wait for the device
 SHOWN_FILES = 5
 
 
-def train(config: RunConfig) -> pathlib.Path:
-    """Trains a network for classification (`TrainingConfig`) or segmentation (`SegmentationConfig`) and writes the run directory.
+def train(config: RunConfig, make_task: Callable[[RunConfig], Task]) -> pathlib.Path:
+    """Trains a network and writes the run directory.
 
-    The directory holds `flags.txt` (repeats the run), `versions.json`, `metrics.csv`, `tensorboard/`, `checkpoints/`, `best.keras`
-    (best test score), `final.keras`, the task's tables and pictures, and at last `report.md`. A run that was stopped at any moment and
-    resumed reads the same images in the same order as one that was not. Of several workers the first writes it, and all must see it.
+    The directory holds what `runs` lists: flags that repeat the run, versions, the rows of all epochs, TensorBoard's, checkpoints, the
+    network with the best validation score and the last one, the task's tables and pictures, and at last the report. A run that was
+    stopped at any moment and resumed reads the same images in the same order as one that was not. Of several workers the first writes
+    it, and all must see it.
+
+    Args:
+        config: the run's settings.
+        make_task: the task's class, e.g. `tasks.classification.task.Classification`; called when devices and seeds are set.
 
     Returns:
         The path of the report.
 
     Raises:
         InputError: for settings or data that cannot be used, or an existing directory without `overwrite` or `resume`.
-        RunStopped: on SIGTERM, a loss that is no number, a full disk or a lost worker; the run can then be resumed.
+        RunStopped: on SIGTERM, a NaN loss, a full disk or a lost worker; the run can then be resumed.
     """
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"Training runs on TensorFlow. Received: KERAS_BACKEND={keras.backend.backend()}")
     if config.remat:
         give_back_freed_memory()
     structure = find_structure(config.structure)
+    config, is_finished = runs.may_start(config)
     run_dir = pathlib.Path(config.output_dir)
-    if is_finished(run_dir, config):
+    if is_finished:
         logger.info("%s is finished already", run_dir)
-        return run_dir / REPORT_FILE
+        return run_dir / runs.REPORT_FILE
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -76,43 +83,43 @@ def train(config: RunConfig) -> pathlib.Path:
         accumulate_steps=config.accumulate_steps,
     )
     with faults.explained(), _explained_images(data):
-        if is_chief(strategy):
-            prepare(run_dir, config)
+        run = runs.prepare(config, task.facts()) if is_chief(strategy) else Run(run_dir)
         steps.agree(tf.constant(0))  # no worker reads the directory before the chief has prepared it
         logger.info(
             "%s: %s of width %g, %s parameters, %d training and %d test images, %d replicas, learning rate %g for %d images a step",
             run_dir, structure, config.width, f"{network.count_params():,}", data.train.size, data.test.size,
             strategy.num_replicas_in_sync, config.scaled_learning_rate, config.batch_size,
         )  # fmt: skip
+        logger.info("Every epoch is scored on %d images: %s", task.validation.size, task.validated_on)
         with faults.termination() as asked:
-            _fit(task, run_dir, steps, steps_per_epoch, asked)
+            _fit(task, run, steps, steps_per_epoch, asked)
         checksum = zlib.crc32(b"".join(variable.numpy().tobytes() for variable in network.variables))
         logger.info("Checksum of the weights after the last step, the same on every worker: %08x", checksum)
-        if not is_chief(strategy):
-            return run_dir / REPORT_FILE
-        with steps.averaged_weights(), replacing(run_dir / "final.keras") as temporary:
-            network.save(temporary)
-        return task.write_report(run_dir)
+        if is_chief(strategy):
+            with steps.averaged_weights(), replacing(run.path / runs.FINAL_FILE) as temporary:
+                network.save(temporary)
+            task.write_report(run)
+    return run_dir / runs.REPORT_FILE
 
 
-def _fit(task: Task, run_dir: pathlib.Path, steps: Steps, steps_per_epoch: int, asked: threading.Event) -> None:
+def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: threading.Event) -> None:
     """All epochs that are still to do, with their callbacks."""
     config = task.config
-    checkpoint = callbacks.Checkpoint(run_dir / "checkpoints", steps)
+    checkpoint = callbacks.Checkpoint(run.path / runs.CHECKPOINTS_FOLDER, steps)
     checkpoint.restore()
     steps_done = int(steps.done.numpy())
     epochs_done = steps_done // steps_per_epoch
     listed = [callbacks.Throughput(config.batch_size)]
     shown = contextlib.nullcontext()
     if is_chief(steps.strategy):
-        progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done, task.score)
+        progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done, task.score, _validation_name(task))
         shown = contextlib.closing(progress)
-        best = forget_later_epochs(run_dir / METRICS_FILE, epochs_done, task.score)
+        best = runs.forget_later_epochs(run, epochs_done, task.score)
         listed += [
             progress,
-            keras.callbacks.CSVLogger(run_dir / METRICS_FILE, append=True),
-            keras.callbacks.TensorBoard(run_dir / "tensorboard", write_graph=False),
-            callbacks.BestModel(run_dir / "best.keras", steps, task.score, best),
+            keras.callbacks.CSVLogger(run.path / runs.METRICS_FILE, append=True),
+            keras.callbacks.TensorBoard(run.path / runs.TENSORBOARD_FOLDER, write_graph=False),
+            callbacks.BestModel(run.path / runs.BEST_FILE, steps, task.score, best),
             checkpoint,
         ]
     listed = keras.callbacks.CallbackList(listed, model=steps.network, epochs=config.epochs, steps=steps_per_epoch)
@@ -129,14 +136,18 @@ def _fit(task: Task, run_dir: pathlib.Path, steps: Steps, steps_per_epoch: int, 
                 listed.on_train_batch_begin(step)
                 loss = steps.train(train_iterator)
                 listed.on_train_batch_end(step, {"loss": loss})
-                if step + 1 < steps_per_epoch:  # after the last one the epoch is first tested, logged and saved
+                if step + 1 < steps_per_epoch:  # after the last one the epoch is first scored, logged and saved
                     _check(steps, step, loss, asked, checkpoint)
             logs = steps.results()
-            logs |= {f"val_{name}": value for name, value in _test(task, steps, listed).items()}
+            logs |= {f"val_{name}": value for name, value in _validate(task, steps, listed).items()}
             faults.check_finite(logs, int(steps.first_bad.numpy()), int(steps.done.numpy()))
             listed.on_epoch_end(epoch, logs)
             _stop_if_asked(steps, asked, checkpoint)
         listed.on_train_end()
+
+
+def _validation_name(task: Task) -> str:
+    return "test" if task.config.validation == NO_VALIDATION else "validation"
 
 
 def _check(steps: Steps, step: int, loss: tf.Tensor, asked: threading.Event, checkpoint: callbacks.Checkpoint) -> None:
@@ -162,15 +173,15 @@ def _has_workers(steps: Steps) -> bool:
     return isinstance(steps.strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def _test(task: Task, steps: Steps, listed) -> dict[str, float]:
-    """Metrics over the test images, of the averaged weights if there are any."""
+def _validate(task: Task, steps: Steps, listed) -> dict[str, float]:
+    """Metrics over the validation images, of the averaged weights if there are any."""
     replicas = steps.strategy.num_replicas_in_sync
     listed.on_test_begin()
     steps.reset_metrics()
-    batches = steps.strategy.distribute_datasets_from_function(lambda context: task.test_batches(replicas, **_part(context)))
+    batches = steps.strategy.distribute_datasets_from_function(lambda context: task.validation_batches(replicas, **_part(context)))
     iterator = iter(batches)
     with steps.averaged_weights():
-        for _ in range(task.test_steps(replicas)):
+        for _ in range(task.validation_steps(replicas)):
             steps.test(iterator)
     results = steps.results()
     listed.on_test_end(results)

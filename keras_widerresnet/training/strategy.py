@@ -9,8 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_widerresnet.errors import InputError
-
-STRATEGIES = ("mirrored", "one_device", "multi_worker", "tpu")
+from keras_widerresnet.training.config import STRATEGIES
 
 
 def make_strategy(name: str = "mirrored", logical_devices: int = 0) -> tf.distribute.Strategy:

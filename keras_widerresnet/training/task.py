@@ -1,18 +1,17 @@
-"""What a run trains: the two tasks differ in their data, network, loss, metrics and report, and in nothing else."""
+"""What a task is to a run: its data, network, loss, metrics and report. Tasks differ in these, and in nothing else."""
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
-from keras_widerresnet.data import ImageData
-from keras_widerresnet.data.segmentation import SegmentationData
-from keras_widerresnet.data.split import Share
-from keras_widerresnet.training.config import RunConfig, SegmentationConfig
+from keras_widerresnet.data.pairs import SegmentationData, SegmentationSplit
+from keras_widerresnet.data.split import ImageData, IndexedSplit, ShardedSplit, Share
+from keras_widerresnet.runs import Run
+from keras_widerresnet.training.config import RunConfig
 from keras_widerresnet.training.steps import Losses
 
 
@@ -22,15 +21,22 @@ class Task(Protocol):
     Attributes:
         config: the run's settings.
         data: training and test images.
+        validation: the images on which every epoch is scored.
+        validated_on: what these are, in words.
         score: the metric by which the best epoch is chosen; higher is better.
         losses, test_losses: see `steps.Steps`.
     """
 
     config: RunConfig
     data: ImageData | SegmentationData
+    validation: IndexedSplit | ShardedSplit | SegmentationSplit
+    validated_on: str
     score: str
     losses: Losses
     test_losses: Losses
+
+    def facts(self) -> dict[str, Any]:
+        """What the run keeps beside its flags: task, class names, numbers of images, protocol; for JSON."""
 
     def make_network(self, steps_per_epoch: int) -> keras.Model:
         """The compiled network; called in the strategy's scope."""
@@ -41,26 +47,11 @@ class Task(Protocol):
     def train_batches(self, start_step: int, share: Share, parts: int) -> tf.data.Dataset:
         """Endless (images, labels) from a step on."""
 
-    def test_batches(self, replicas: int, share: Share, parts: int) -> tf.data.Dataset:
-        """(images, labels, weights) of every test image once, `test_steps(replicas)` elements for every replica."""
+    def validation_batches(self, replicas: int, share: Share, parts: int) -> tf.data.Dataset:
+        """(images, labels, weights) of every validation image once, `validation_steps(replicas)` elements for every replica."""
 
-    def test_steps(self, replicas: int) -> int:
-        """Steps of one test."""
+    def validation_steps(self, replicas: int) -> int:
+        """Steps of one validation."""
 
-    def write_report(self, run_dir: pathlib.Path) -> pathlib.Path:
-        """Tests `final.keras`, writes pictures and tables and, last of all, `report.md`, whose path is returned."""
-
-
-def make_task(config: RunConfig) -> Task:
-    """The task of a configuration.
-
-    Raises:
-        InputError: for data that cannot be used.
-    """
-    if isinstance(config, SegmentationConfig):
-        from keras_widerresnet.training.segmentation import Segmentation
-
-        return Segmentation(config)
-    from keras_widerresnet.training.classification import Classification
-
-    return Classification(config)
+    def write_report(self, run: Run) -> None:
+        """Tests the final network on the test images and writes tables, pictures and, last of all, the report."""

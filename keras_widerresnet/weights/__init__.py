@@ -1,9 +1,9 @@
-"""Weights by name: the pretrained ones of the world, files, and every name and shape checked."""
+"""Weights by name: the pretrained ones of the world, files, and every name and shape checked.
 
-from keras_widerresnet.weights.assign import assign_weights
-from keras_widerresnet.weights.convert import convert
-from keras_widerresnet.weights.find import find_weights, home
-from keras_widerresnet.weights.original import read_original
-from keras_widerresnet.weights.registry import PRETRAINED
+Nothing here builds a network; `keras_widerresnet.conversion` does, to write files of our own.
+"""
 
-__all__ = ["PRETRAINED", "assign_weights", "convert", "find_weights", "home", "read_original"]
+import lazy_loader
+
+# The registry is read before Keras is imported: names are looked up when they are first used.
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,20 +6,23 @@ import contextlib
 import logging
 import os
 import pathlib
+import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import keras
 import numpy as np
 
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.structures import Structure
-from keras_widerresnet.weights.convert import check_known, checksums, compare, convert, recognise, same_network, write_converted
+from keras_widerresnet.files import replacing
+from keras_widerresnet.options import did_you_mean
+from keras_widerresnet.structures import Structure, same_network
+from keras_widerresnet.weights.checksums import check_known, checksums, recognise
 from keras_widerresnet.weights.keras_file import read_keras_weights
 from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import read_original
-from keras_widerresnet.weights.registry import IMAGENET, PRETRAINED, OriginalFile, Pretrained
+from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained, find_record
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ def find_weights(
         activation, pool_padding: what the network is built with.
 
     Returns:
-        Layer name -> arrays in Keras' order and layout.
+        Layer name -> arrays in Keras' order and layout; those of a `.params` file stay in the file until they are used.
 
     Raises:
         InputError: if there is nothing of that name, if it belongs to another network, or if it cannot be found, read or downloaded.
@@ -56,122 +59,68 @@ def find_weights(
     if record is None:
         if text.endswith(KERAS_SUFFIXES):
             return read_keras_weights(text)
+        names = ("imagenet", *PRETRAINED)
         if not pathlib.Path(text).is_file():
-            names = ", ".join(("imagenet", *PRETRAINED))
-            raise InputError(f"`weights` is None, the path of a file, or one of {names}; and there is no file {text!r}")
+            wanted = f"`weights` is None, the path of a file, or one of {', '.join(names)}"
+            raise InputError(f"{wanted}; and there is no file {text!r}{did_you_mean(text, names)}")
         check_known(text, structure)
         original = read_original(text)
         _check_activation(f"The weights of {text!r}", original.activation, activation)
         return layer_arrays(original.parameters)
     _check_fits(record, structure, include_top, activation, pool_padding)
-    return read_keras_weights(find_file(record, include_top))
+    path = find_file(record, include_top)
+    if path.name.endswith(KERAS_SUFFIXES):
+        return read_keras_weights(path)
+    return layer_arrays(read_original(path).parameters)
 
 
 def home() -> pathlib.Path:
-    """The cache of converted weights: `KERAS_WIDERRESNET_HOME`, else `keras_widerresnet` in Keras' cache directory."""
+    """The cache of weights: `KERAS_WIDERRESNET_HOME`, else `keras_widerresnet` in Keras' cache directory."""
     place = os.environ.get("KERAS_WIDERRESNET_HOME")
     keras_home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
     return pathlib.Path(place) if place else pathlib.Path(keras_home) / "keras_widerresnet"
 
 
 def converted_name(record: Pretrained, file: OriginalFile) -> str:
+    """The name under which the conversion of an original is looked for, e.g. `"imagenet-a1.weights.h5"`."""
     return f"{record.name}{'' if file.include_top else '-notop'}.weights.h5"
 
 
-def convert_to(
-    source: str | pathlib.Path,
-    model: str,
-    output: pathlib.Path | None,
-    *,
-    width: float = 1.0,
-    verify: bool = False,
-    overwrite: bool = False,
-) -> tuple[pathlib.Path, int]:
-    """Converts an original file for a structure, or for a name of `PRETRAINED` after its checksum was found right.
+def find_file(record: Pretrained, include_top: bool = True) -> pathlib.Path:
+    """The file that holds the weights of a record, converted or original, after a download where that is needed.
+
+    Places, in order: a converted file in the cache; an original in the cache, under its official name; a converted or original file in
+    `saved_models/` (of the working directory, and of the repository); an original in the folder, or the file,
+    `KERAS_WIDERRESNET_WEIGHTS_DIR`; the record's addresses. An original from outside the cache is recognised by its checksum, and kept in
+    the cache under its official name: what lies there is read without a checksum.
 
     Args:
-        source: a file that `read_original` knows.
-        model: a structure, or a name of `PRETRAINED`.
-        output: the file to write; None, for a name, is the cache.
-        width: the network's width.
-        verify: read both files again and compare every value.
-        overwrite: replace an existing output.
-
-    Returns:
-        The file written, and the number of values in it.
+        record: which weights.
+        include_top: whether only files with the classifier or head will do.
 
     Raises:
-        InputError: if the source is not what it should be, does not fit, or the output exists.
-    """
-    record = PRETRAINED.get(model)
-    if record:
-        digests = checksums(source)
-        found = recognise(*digests)
-        if found is None or found[0] is not record:
-            wanted = "; ".join(f"{file.name}, {file.checksum}" for file in record.files)
-            received = f"that of {found[0].name!r}" if found else "md5 {}, sha256 {}".format(*digests)
-            raise InputError(f"{str(source)!r} is refused: its checksum is {received}, and {model!r} is in {wanted}")
-        output = output or home() / converted_name(*found)
-    if output is None:
-        raise InputError(f"--output is needed with --model={model}; only a name ({', '.join(PRETRAINED)}) has a place in the cache")
-    if output.exists() and not overwrite:
-        raise InputError(f"{str(output)!r} exists; --overwrite replaces it")
-    values = write_converted(source, record.structure, output, width) if record else convert(source, model, output, width)
-    if verify:
-        compare(source, output)
-    return output, values
-
-
-def find_file(record: Pretrained, include_top: bool = True) -> pathlib.Path:
-    """The converted file of a record, after conversion or download where that is needed.
-
-    Places, in order: a converted file in the cache; a converted or original file in `saved_models/` (of the working directory, and of
-    the repository); an original in the folder, or the file, `KERAS_WIDERRESNET_WEIGHTS_DIR`; the record's addresses. An original is
-    recognised by its checksum, converted once, and kept in the cache.
-
-    Raises:
-        InputError: with the places looked at, the files with their checksums, what was refused, and the command to run.
+        InputError: with the places looked at, the files with their checksums, what was refused, and the command to run; or if the cache
+            cannot be written.
     """
     files = [file for file in record.files if file.include_top or not include_top]
-    names = dict.fromkeys(converted_name(record, file) for file in files)
-    refused: list[str] = []
-    for name in names:
-        if (home() / name).is_file():
-            return home() / name
+    converted, originals = [converted_name(record, file) for file in files], [file.name for file in files]
     folders = list(dict.fromkeys((pathlib.Path.cwd() / "saved_models", REPOSITORY_FOLDER)))
-    for folder in folders:
-        for name in names:
-            if (folder / name).is_file():
-                return folder / name
+    at_once = [home() / name for name in (*converted, *originals)] + [folder / name for folder in folders for name in converted]
+    for path in at_once:
+        if path.is_file():
+            return path
     pointed = os.environ.get("KERAS_WIDERRESNET_WEIGHTS_DIR")
     folders += [pathlib.Path(pointed)] if pointed else []
-    for path in _originals(folders):
+    refused: list[str] = []
+    for path in _originals(folders, originals):
         if found := _recognised(path, files, refused):
-            logger.warning("Converting %s (%s), once. Licence: %s.", path, found.name, record.licence)
-            return _converted(path, record, found)
+            return _kept(path, found, str(path), record)
     for file in files:
         for address in file.addresses:
-            with _downloaded(address, file, refused) as path:
-                if path:
-                    return _converted(path, record, file)
+            with _downloaded(address, file, refused) as downloaded:
+                if downloaded:
+                    return _kept(downloaded, file, address, record)
     raise InputError(_nowhere(record, files, folders, pointed, refused))
-
-
-def find_record(weights: str, structure: Structure) -> Pretrained | None:
-    """The record that a name means for a structure; None if `weights` is no name.
-
-    Raises:
-        InputError: for `"imagenet"`, if no official weights of the structure were published.
-    """
-    if weights != "imagenet":
-        return PRETRAINED.get(weights)
-    for key, name in IMAGENET.items():
-        if same_network(key, structure):
-            return PRETRAINED[name]
-    models = " and ".join(f"Model {key}" for key in IMAGENET)
-    raise InputError(
-        f"Official ImageNet weights were published for {models} only, not for {structure.name or structure}. Use weights=None or a file"
-    )
 
 
 def _check_fits(record: Pretrained, structure: Structure, include_top: bool, activation: str, pool_padding: str) -> None:
@@ -182,6 +131,8 @@ def _check_fits(record: Pretrained, structure: Structure, include_top: bool, act
         )
     if include_top and record.classifier_convs:
         raise InputError(f"weights={record.name!r} are of a segmentation network: use WideResNetFCN, or include_top=False")
+    if include_top and not record.include_top:
+        raise InputError(f"weights={record.name!r} have no classifier: use include_top=False")
     _check_activation(f"weights={record.name!r}", record.activation, activation)
     if record.pool_padding not in (None, pool_padding):
         raise InputError(f"weights={record.name!r} need pool_padding={record.pool_padding!r}. Received: {pool_padding!r}")
@@ -192,15 +143,14 @@ def _check_activation(what: str, needed: str, given: str) -> None:
         raise InputError(f"{what} need activation={needed!r}. Received: {given!r}")
 
 
-def _originals(folders: list[pathlib.Path]) -> Iterator[pathlib.Path]:
-    for folder in folders:
-        entries = [folder] if folder.is_file() else sorted(folder.glob("*"))
-        for path in entries:
-            if path.is_file() and path.name.endswith(ORIGINAL_SUFFIXES) and not path.name.endswith(".weights.h5"):
-                yield path
+def _originals(folders: Sequence[pathlib.Path], official_names: Sequence[str]) -> list[pathlib.Path]:
+    """What may be an original, those of an official name first: each one looked at costs a checksum over hundreds of megabytes."""
+    entries = [path for folder in folders for path in ([folder] if folder.is_file() else sorted(folder.glob("*")))]
+    found = [path for path in entries if path.is_file() and path.name.endswith(ORIGINAL_SUFFIXES) and not path.name.endswith(".weights.h5")]
+    return sorted(found, key=lambda path: path.name not in official_names)
 
 
-def _recognised(path: pathlib.Path, files: list[OriginalFile], refused: list[str]) -> OriginalFile | None:
+def _recognised(path: pathlib.Path, files: Sequence[OriginalFile], refused: list[str]) -> OriginalFile | None:
     md5, sha256 = checksums(path)
     found = recognise(md5, sha256)
     if found and found[1] in files:
@@ -212,9 +162,19 @@ def _recognised(path: pathlib.Path, files: list[OriginalFile], refused: list[str
     return None
 
 
-def _converted(path: pathlib.Path, record: Pretrained, file: OriginalFile) -> pathlib.Path:
-    output = home() / converted_name(record, file)
-    write_converted(path, record.structure, output)
+def _kept(path: pathlib.Path, file: OriginalFile, origin: str, record: Pretrained) -> pathlib.Path:
+    """The original in the cache, under its official name."""
+    output = home() / file.name
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(output) as temporary:
+            try:
+                os.link(path.resolve(), temporary)
+            except OSError:  # another file system, or one without links
+                shutil.copyfile(path, temporary)
+    except OSError as error:
+        raise InputError(f"{str(output)!r} cannot be written: {error}") from None
+    logger.warning("Using %s (%s), kept in the cache. Licence: %s.", origin, file.name, record.licence)
     return output
 
 
@@ -239,9 +199,12 @@ def _downloaded(address: str, file: OriginalFile, refused: list[str]) -> Iterato
         yield pathlib.Path(path) if path else None
 
 
-def _nowhere(record, files, folders, pointed, refused) -> str:
+def _nowhere(
+    record: Pretrained, files: Sequence[OriginalFile], folders: Sequence[pathlib.Path], pointed: str | None, refused: Sequence[str]
+) -> str:
     lines = [f"The weights {record.name!r} were not found.", "Looked at, in this order:"]
     lines += [f"  {home() / converted_name(record, file)}" for file in files]
+    lines += [f"  {home() / file.name}" for file in files]
     lines += [f"  {folder}" for folder in folders]
     lines += [] if pointed else ["  KERAS_WIDERRESNET_WEIGHTS_DIR (not set)"]
     lines += [f"  {address}" for file in files for address in file.addresses] or ["  no address is known: the official host is off"]

@@ -1,6 +1,6 @@
 """Original checkpoints of four kinds read as official parameters: names and layouts of the release, whatever the file's own.
 
-Facts about the kinds: spec, official release and the releases named in `READERS`.
+The kinds are those of the official release, of the InPlace-ABN release, of psa's resnet38d and of resnet38d-tf.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ import numpy as np
 
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.units import BATCH_NORM_EPSILON
+from keras_widerresnet.weights.first_bytes import HDF5, MXNET, TORCH, first_bytes
 from keras_widerresnet.weights.mxnet_params import PREFIX_LENGTH, read_params
 from keras_widerresnet.weights.official import to_official
 
 TORCH_BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
 H5_BATCH_NORM = {"gamma": "gamma", "beta": "beta", "moving_mean": "moving_mean", "moving_variance": "moving_var"}
 INPLACE_ABN_EPSILON = 1e-5
+OFFICIAL_KIND = "mxnet"
 PSA_CLASSIFIER = "fc8_weight"  # of VOC's 20 classes, a 1x1 convolution without bias: no official layer is like it
-MXNET_MAGIC = b"\x12\x01\0\0\0\0\0\0"
-HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
-TORCH_MAGICS = (b"PK\x03\x04", b"\x80\x02")  # zip archives, and the pickles of before PyTorch 1.6
 _CONV_OF_H5 = {"b1": "branch1", "b2": "branch2a", "b3": "branch2b1", "b4": "branch2b2"}
 _NORM_OF_H5 = {"b0": "branch2a", "b2": "branch2b1", "b3": "branch2b2"}
 _CONV_OF_INPLACE = {"proj_conv": "branch1", "convs.conv1": "branch2a", "convs.conv2": "branch2b1", "convs.conv3": "branch2b2"}
@@ -52,7 +51,7 @@ class Original:
     @property
     def pool_padding(self) -> str:
         """The pool convention that the file's own software runs with; the paper's for official files."""
-        return "ceil" if self.kind == "mxnet" else "symmetric"
+        return "ceil" if self.kind == OFFICIAL_KIND else "symmetric"
 
     @property
     def classes(self) -> int | None:
@@ -80,15 +79,14 @@ def read_original(path: str | pathlib.Path) -> Original:
     """
     path = pathlib.Path(path)
     try:
-        with path.open("rb") as file:
-            start = file.read(8)
+        start = first_bytes(path)
     except OSError as error:
         raise InputError(f"No weights file can be read at {str(path)!r}: {error.strerror}") from None
-    if start == MXNET_MAGIC:
-        return Original("mxnet", _official(path))
-    if start == HDF5_MAGIC:
+    if start == MXNET:
+        return Original(OFFICIAL_KIND, _official(path))
+    if start == HDF5:
         return Original("resnet38d-tf", _renamed(_read_h5(path), _h5_name, path))
-    if start.startswith(TORCH_MAGICS):
+    if start.startswith(TORCH):
         state = _read_torch(path)
         if any(name.startswith("mod1.") for name in state):
             return Original("inplace_abn", _with_plain_scales(_renamed(state, _inplace_abn_name, path)))

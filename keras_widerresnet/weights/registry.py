@@ -1,15 +1,23 @@
-"""The pretrained weights that the world has, as records (spec: official release, InPlace-ABN release, resnet38d-tf).
+"""The pretrained weights that the world has, as records (official release, InPlace-ABN release, resnet38d-tf).
 
 The official download host is off and files live on in mirrors: a file is known by its checksum, never by its address or name.
+Nothing here needs Keras or NumPy.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
+from keras_widerresnet.structures import Structure, find_structure, same_network
+
 OFFICIAL_LICENCE = "the release's LICENSE file is Apache 2.0, but its README limits code and models to academic use"
+SHORT_OFFICIAL_LICENCE = "Apache 2.0 (LICENSE), academic use only (README)"
 INPLACE_ABN_LICENCE = "see the InPlace-ABN release, github mapillary/inplace_abn"
-PREPROCESSING = "RGB / 255, less the mean, over the deviation; shorter side resized (bicubic), centre crop"
+CLASSIFICATION_PREPROCESSING = "RGB / 255, less the mean, over the deviation; shorter side resized (bicubic), centre crop"
+SEGMENTATION_PREPROCESSING = "RGB / 255, less the mean, over the deviation; longer side resized (bicubic), the whole image"
+_OFFICIAL, _INPLACE_ABN, _THIRD_PARTY = "official release", "InPlace-ABN release", "a third party's measurement of the release"
 _H5_RELEASE = "https://github.com/lucasdavid/resnet38d-tf/releases/download/0.0.1/"
 # Mirrors that public repositories' READMEs name; the checksum decides.
 _A1_MIRRORS = (
@@ -34,6 +42,52 @@ class OriginalFile:
 
 
 @dataclasses.dataclass(frozen=True)
+class PublishedResult:
+    """A published result on ILSVRC 2012 val.
+
+    Args:
+        seen: what the network saw of an image.
+        top1_error, top5_error: in percent.
+        source: who measured it.
+        is_accuracy: whether the source gives accuracies, which are 100 less the errors.
+    """
+
+    seen: str
+    top1_error: float
+    top5_error: float
+    source: str
+    is_accuracy: bool = False
+
+    def __str__(self) -> str:
+        errors = (self.top1_error, self.top5_error)
+        top1, top5 = (100 - error for error in errors) if self.is_accuracy else errors
+        return f"ILSVRC 2012 val, {self.seen}: {top1:.2f} / {top5:.2f} top-1 / top-5 {'accuracy' if self.is_accuracy else 'error'} %"
+
+
+@dataclasses.dataclass(frozen=True)
+class PublishedScores:
+    """A published result of segmentation.
+
+    Args:
+        data: data set and split.
+        seen: what the network saw of an image; empty where the source does not tell.
+        mean_iou, pixel_accuracy: in percent; None where the source does not give it.
+        source: who measured it.
+    """
+
+    data: str
+    seen: str
+    mean_iou: float
+    pixel_accuracy: float | None
+    source: str
+
+    def __str__(self) -> str:
+        conditions = f" ({self.seen})" if self.seen else ""
+        accuracy = "" if self.pixel_accuracy is None else f"pixel accuracy {self.pixel_accuracy:.2f}, "
+        return f"{self.data}{conditions}: {accuracy}{self.mean_iou:.2f} mIoU"
+
+
+@dataclasses.dataclass(frozen=True)
 class Pretrained:
     """Weights that can be asked for by name.
 
@@ -42,23 +96,42 @@ class Pretrained:
         structure: the name of the backbone in `structures.STRUCTURES`.
         classes: number of classes.
         files: the originals that hold them, the most complete first.
-        result: the published result, with its conditions.
+        results: what was published for these weights, that of the files' authors first; empty where nothing was.
+        protocol: how the first of `results` was obtained (official release, InPlace-ABN release); None where its source does not tell.
+        note: what the weights are, where no result says it.
         classifier_convs: convolutions of the segmentation head, 0 for classification.
         activation: what the network must be built with.
         pool_padding: the only pool convention that fits; None where the choice is the user's.
-        licence, preprocessing: notes for people.
+        tested_pool_padding: the pool convention of the first of `results`, where the choice is the user's: the official release evaluates
+            with other pools than it trained with. Empty where `pool_padding` says it, or there are no pools.
+        licence, short_licence, preprocessing: notes for people, the short one for tables.
     """
 
     name: str
     structure: str
     classes: int
     files: tuple[OriginalFile, ...]
-    result: str
+    _: dataclasses.KW_ONLY
+    results: tuple[PublishedResult, ...] | tuple[PublishedScores, ...] = ()
+    protocol: ClassificationProtocol | SegmentationProtocol | None = None
+    note: str = ""
     classifier_convs: int = 0
     activation: str = "relu"
     pool_padding: str | None = None
+    tested_pool_padding: str = ""
     licence: str = OFFICIAL_LICENCE
-    preprocessing: str = PREPROCESSING
+    short_licence: str = SHORT_OFFICIAL_LICENCE
+    preprocessing: str = CLASSIFICATION_PREPROCESSING
+
+    @property
+    def result(self) -> str:
+        """The published result of the files' authors, with its conditions, as a sentence."""
+        return str(self.results[0]) if self.results else f"{self.note}; no result is published for it"
+
+    @property
+    def include_top(self) -> bool:
+        """Whether a file holds the classifier or segmentation head too."""
+        return any(file.include_top for file in self.files)
 
 
 PRETRAINED: dict[str, Pretrained] = {
@@ -69,7 +142,13 @@ PRETRAINED: dict[str, Pretrained] = {
             "A",
             1000,
             (OriginalFile("ilsvrc-cls_rna-a_cls1000_ep-0001.params", md5="2421c1945b6797cecd3f89db14ca73f6"),),
-            "ILSVRC 2012 val, one 320 crop: 19.20 / 4.73 top-1 / top-5 error %",
+            results=(
+                PublishedResult("one 320 crop", 19.20, 4.73, _OFFICIAL),
+                PublishedResult("one 224 crop of scale 256", 20.66, 5.27, _THIRD_PARTY),
+                PublishedResult("one 320 crop", 19.25, 4.66, _THIRD_PARTY),
+            ),
+            protocol=ClassificationProtocol((320,)),
+            tested_pool_padding="valid",
         ),
         Pretrained(
             "imagenet-a1",
@@ -88,17 +167,24 @@ PRETRAINED: dict[str, Pretrained] = {
                     include_top=False,
                 ),
             ),
-            "ILSVRC 2012 val, one 320 crop: 19.54 / 4.75 top-1 / top-5 error %",
+            results=(PublishedResult("one 320 crop", 19.54, 4.75, _OFFICIAL),),
+            protocol=ClassificationProtocol((320,)),
         ),
         Pretrained(
             "imagenet-inplace-abn",
             "A",
             1000,
             (OriginalFile("wide_resnet38_ipabn_lr_256.pth.tar", md5="1c085ab70b789cc1d6c1594f7a761007"),),
-            "ILSVRC 2012 val, 224 crop: 79.72 / 94.78 top-1 / top-5 accuracy %",
+            results=(
+                PublishedResult("one 224 crop", 20.28, 5.22, _INPLACE_ABN, is_accuracy=True),
+                PublishedResult("ten crops", 18.97, 4.57, _INPLACE_ABN, is_accuracy=True),
+                PublishedResult("one 320 crop", 19.31, 4.73, _INPLACE_ABN, is_accuracy=True),
+            ),
+            protocol=ClassificationProtocol((256,), crop_size=224),
             activation="leaky_relu",
             pool_padding="symmetric",
             licence=INPLACE_ABN_LICENCE,
+            short_licence=INPLACE_ABN_LICENCE,
         ),
         Pretrained(
             "voc-backbone",
@@ -112,41 +198,75 @@ PRETRAINED: dict[str, Pretrained] = {
                     include_top=False,
                 ),
             ),
-            "psa's VOC 2012 image classifier; no result is published for it",
+            note="psa's VOC 2012 image classifier",
         ),
         Pretrained(
             "voc",
             "A1",
             21,
             (OriginalFile("voc_rna-a1_cls21_s8_ep-0001.params", md5="a34628a63d5f62dcb98c29c4e281f332"),),
-            "VOC 2012 val (500, flip): 80.84 mIoU",
+            results=(PublishedScores("VOC 2012 val", "500, flip", 80.84, None, _OFFICIAL),),
+            protocol=SegmentationProtocol((500,), flip=True),
             classifier_convs=2,
+            preprocessing=SEGMENTATION_PREPROCESSING,
         ),
         Pretrained(
             "voc-coco",
             "A1",
             21,
             (OriginalFile("voc_rna-a1_cls21_s8_coco_ep-0001.params", md5="328c0eca0c45b6345ada2f95edce68d4"),),
-            "VOC 2012 val (500, flip): 82.86 mIoU",
+            results=(PublishedScores("VOC 2012 val", "500, flip", 82.86, None, _OFFICIAL),),
+            protocol=SegmentationProtocol((500,), flip=True),
             classifier_convs=2,
+            preprocessing=SEGMENTATION_PREPROCESSING,
         ),
         Pretrained(
             "cityscapes",
             "A1",
             19,
             (OriginalFile("cityscapes_rna-a1_cls19_s8_ep-0001.params", md5="226b3e861a6be7d0dc84e537f4eab154"),),
-            "Cityscapes val: 78.08 mIoU",
+            results=(PublishedScores("Cityscapes val", "", 78.08, None, _OFFICIAL),),
             classifier_convs=2,
+            preprocessing=SEGMENTATION_PREPROCESSING,
         ),
         Pretrained(
             "ade20k",
             "A1",
             150,
             (OriginalFile("ade20k_rna-a1_cls150_s8_ep-0001.params", md5="1faf29850bfa194678f0b8e1cbbffa98"),),
-            "ADE20K val (500, flip, test_steps 2): pixel accuracy 80.55, 43.34 mIoU",
+            results=(PublishedScores("ADE20K val", "500, flip, test_steps 2", 43.34, 80.55, _OFFICIAL),),
+            protocol=SegmentationProtocol((500,), test_steps=2, flip=True),
             classifier_convs=2,
+            preprocessing=SEGMENTATION_PREPROCESSING,
         ),
     )
 }
 # What `weights="imagenet"` means for each structure that has official weights.
 IMAGENET = {"A": "imagenet-a", "A1": "imagenet-a1"}
+
+
+def find_record(weights: str, structure: Structure) -> Pretrained | None:
+    """The record that a name means for a structure; None if `weights` is no name.
+
+    Raises:
+        InputError: for `"imagenet"`, if no official weights of the structure were published.
+    """
+    if weights != "imagenet":
+        return PRETRAINED.get(weights)
+    for key, name in IMAGENET.items():
+        if same_network(key, structure):
+            return PRETRAINED[name]
+    models = " and ".join(f"Model {key}" for key in IMAGENET)
+    raise InputError(
+        f"Official ImageNet weights were published for {models} only, not for {structure.name or structure}. Use weights=None or a file"
+    )
+
+
+def size_mb(record: Pretrained) -> float:
+    """Size of a record's float32 parameters and statistics in MB (10^6 bytes), with the classifier or head where a file holds it."""
+    structure = find_structure(record.structure)
+    is_classifier = record.include_top and not record.classifier_convs
+    values = structure.parameters(classes=record.classes, include_top=is_classifier) + structure.statistics()
+    if record.classifier_convs:
+        values += structure.head_parameters(classes=record.classes, classifier_convs=record.classifier_convs)
+    return values * 4 / 1e6

@@ -1,0 +1,157 @@
+"""The command of `scripts/benchmark.py`; Keras is imported only once its options are known to be right."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import pathlib
+import tempfile
+from typing import TYPE_CHECKING
+
+from benchmarks.config import ALL_BACKENDS, COMPARISONS, BenchmarkConfig
+from keras_widerresnet.cli.checks import check_file
+from keras_widerresnet.cli.command import Command
+from keras_widerresnet.errors import InputError
+
+if TYPE_CHECKING:
+    from benchmarks.floor import Rates
+
+Rows = list[dict[str, object]]
+PIXELS = (375, 500)
+DEFAULT_BATCH_SIZES = {"inference": (1, 8)}
+DEFAULT_STRUCTURE, EXPORTED_STRUCTURE = "A", "A1"
+
+
+def check(config: BenchmarkConfig) -> None:
+    """Refuses files that are not there, and an earlier result that may not be replaced.
+
+    Raises:
+        InputError: for either.
+    """
+    for file in config.files:
+        check_file(file, "file")
+    table = _table(config)
+    if table and table.exists() and not config.overwrite:
+        raise InputError(f"{table} exists: --overwrite replaces it, --output_dir names another folder")
+
+
+def run(config: BenchmarkConfig) -> None:
+    """Measures, prints the table, and writes it with its picture to `output_dir` if one is given.
+
+    Raises:
+        InputError: for more threads than there are, contenders of whom none can take part, or a network that cannot be built.
+    """
+    if config.backend != ALL_BACKENDS:
+        os.environ["KERAS_BACKEND"] = config.backend  # where there may be no other
+    logging.getLogger("keras_widerresnet").setLevel(logging.INFO)
+    from benchmarks import threads
+
+    table, used, rates = _table(config), threads.take(config.threads), None
+    if table:
+        table.parent.mkdir(parents=True, exist_ok=True)
+    if config.kind in COMPARISONS:
+        rows, rates = _comparison(config, used, table)
+    else:
+        rows = MEASURES[config.kind](config, used, table)
+    _finish(rows, rates, used, table)
+
+
+def _table(config: BenchmarkConfig) -> pathlib.Path | None:
+    """The CSV file to write, beside which everything else goes."""
+    return pathlib.Path(config.output_dir) / f"{config.kind}.csv" if config.output_dir else None
+
+
+def _finish(rows: Rows, rates: Rates | None, threads: int, table: pathlib.Path | None) -> None:
+    from benchmarks import report
+
+    if table:
+        report.write_csv(rows, table)
+        report.write_machine(table.with_name(f"{table.stem}_machine.json"), rates, threads)
+    print(report.as_text(rows))
+    if rates:
+        products = ", ".join(f"{rate / 1e9:.0f} G multiply-adds/s in {precision}" for precision, rate in rates.multiply_adds.items())
+        print(f"\nMeasured rates: {products}; {rates.bytes / 1e9:.1f} GB/s copied")
+
+
+def _comparison(config: BenchmarkConfig, threads: int, table: pathlib.Path | None) -> tuple[Rows, Rates]:
+    from benchmarks.comparison import Comparison, compare
+
+    comparison = Comparison(
+        config.kind,
+        structure=config.structure or COMPARISONS[config.kind],
+        width=config.width,
+        size=config.size,
+        batch_sizes=_batch_sizes(config),
+        threads=threads,
+        backend=config.backend,
+        only=tuple(filter(None, config.only.split("|"))),
+        tried=config.tried,
+        passes=config.passes,
+        repeats=config.repeats,
+    )
+    return compare(comparison, table and table.with_suffix(".png"))
+
+
+def _batch_sizes(config: BenchmarkConfig) -> tuple[int, ...]:
+    return config.batch_sizes or DEFAULT_BATCH_SIZES.get(config.kind, (8,))
+
+
+def _scaling(config: BenchmarkConfig, threads: int, table: pathlib.Path | None) -> Rows:
+    from benchmarks import report, scaling
+
+    structure = config.structure or DEFAULT_STRUCTURE
+    with tempfile.TemporaryDirectory() as folder:
+        curves = scaling.growth(structure, threads, folder, config.passes, config.repeats)
+    if table:
+        base = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in scaling.BASE.items())
+        title = f"Model {structure} on {threads} CPU threads; where not varied: {base}"
+        report.growth_curves(curves, title, table.with_suffix(".png"))
+    return report.growth_rows(curves)
+
+
+def _input(config: BenchmarkConfig, *_: object) -> Rows:
+    from benchmarks.input import input_speeds
+    from keras_widerresnet.data.photographs import sample_jpegs
+
+    encoded = [pathlib.Path(file).read_bytes() for file in config.files] or sample_jpegs(*PIXELS)
+    return input_speeds(encoded, config.repeats, config.seconds)
+
+
+def _startup(config: BenchmarkConfig, *_: object) -> Rows:
+    from benchmarks.startup import BOUNDS, startup_seconds
+
+    found = startup_seconds(config.structure or DEFAULT_STRUCTURE, config.repeats)
+    return [{"what": what, "seconds": seconds, "bound": BOUNDS.get(what, "")} for what, seconds in found.items()]
+
+
+def _exports(config: BenchmarkConfig, threads: int, _: object) -> Rows:
+    from benchmarks.exports import export_forms
+    from benchmarks.workload import Workload, prepare
+    from keras_widerresnet.structures import find_structure
+
+    structure = config.structure or EXPORTED_STRUCTURE
+    with tempfile.TemporaryDirectory() as folder:
+        workload = Workload(structure, config.width, config.size or find_structure(structure).crop_size, 1, threads, folder)
+        prepare(workload, set())
+        forms = export_forms(workload, config.repeats)
+    return [{**dataclasses.asdict(form), "time_of_the_firsts": form.milliseconds / forms[0].milliseconds} for form in forms]
+
+
+def _decomposition(config: BenchmarkConfig, *_: object) -> Rows:
+    from benchmarks.decomposition import decomposition_cost
+
+    options = {"structure": config.structure or DEFAULT_STRUCTURE, "width": config.width}
+    rows = ({**options, "batch_size": batch_size} for batch_size in _batch_sizes(config))
+    return [{**row, **decomposition_cost(**row, repeats=config.repeats)} for row in rows]
+
+
+MEASURES = {"input": _input, "scaling": _scaling, "startup": _startup, "exports": _exports, "decomposition": _decomposition}
+COMMAND = Command(
+    name="benchmark",
+    summary="Measures speed and memory, as ratios in one run; `input` takes JPEG files of yours beside it.",
+    example="python scripts/benchmark.py inference --structure=A --passes=2 --repeats=4",
+    config=BenchmarkConfig,
+    run=run,
+    check=check,
+)

@@ -1,0 +1,63 @@
+"""What a measurement is, as a record."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.options import check, did_you_mean, documented, option
+from keras_widerresnet.structures import find_structure
+
+# Comparisons, and the network of each.
+COMPARISONS = {"inference": "A", "training": "D", "memory": "A"}
+INPUT = "input"
+KINDS = (*COMPARISONS, INPUT, "scaling", "startup", "exports", "decomposition")
+ALL_BACKENDS = "all"
+BACKENDS = (ALL_BACKENDS, "tensorflow", "jax", "torch")
+NETWORK, MEASUREMENT, CONTENDERS, OUTPUT = "Network", "Measurement", "Contenders of inference, training and memory", "Output"
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """One measurement of speed or memory.
+
+    Raises:
+        InputError: for a kind that is not one of `KINDS`, a value out of range, or a structure that cannot be.
+    """
+
+    what: tuple[str, ...] = option(help="|".join(KINDS), group=MEASUREMENT, is_positional=True)
+    structure: str = option("", help="A, A1 ... F, or the notation S-n1-n2-n3-n4-n5-n6-n7; empty for A, for training D", group=NETWORK)
+    width: float = option(1.0, help="factor for the channels of all stages", group=NETWORK, least=0.01)
+    size: int = option(0, help="side of the images in pixels; 0 for the structure's S", group=NETWORK, least=0)
+    batch_sizes: tuple[int, ...] = option((), help="images at a time; empty for 1,8 in inference, else 8", group=MEASUREMENT, least=1)
+    passes: int = option(2, help="times that every contender is started anew", group=MEASUREMENT, least=1)
+    repeats: int = option(5, help="timed calls in each pass; medians are reported", group=MEASUREMENT, least=1)
+    threads: int = option(0, help="of the CPU, for every contender; 0 for all", group=MEASUREMENT, least=0)
+    seconds: float = option(5.0, help="input: length of each measurement", group=MEASUREMENT, least=0.1)
+    backend: str = option(
+        ALL_BACKENDS, help="Keras' backend of ours; the first of them is compared with", group=CONTENDERS, choices=BACKENDS
+    )
+    only: str = option("", help="only contenders whose name contains one of these, joined by |", group=CONTENDERS)
+    tried: bool = option(False, help="our own settings, one change at a time, in place of the contenders", group=CONTENDERS)
+    output_dir: str = option("", help="folder for the table (CSV), the picture and what machine it was; none if empty", group=OUTPUT)
+    overwrite: bool = option(False, help="replace what an earlier run left in --output_dir", group=OUTPUT)
+
+    def __post_init__(self):
+        if not self.what or self.kind not in KINDS or (self.files and self.kind != INPUT):
+            received = " ".join(self.what)
+            hint = did_you_mean(self.kind, KINDS) if self.what and self.kind not in KINDS else ""
+            raise InputError(f"What to measure is one of {', '.join(KINDS)}; JPEG files go with {INPUT}. Received: {received!r}{hint}")
+        check(self)
+        if self.structure:
+            find_structure(self.structure)
+
+    @property
+    def kind(self) -> str:
+        """What is measured, one of `KINDS`."""
+        return self.what[0]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The JPEG files that `input` reads."""
+        return self.what[1:]

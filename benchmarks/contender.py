@@ -1,0 +1,46 @@
+"""One way to run a network, as a record."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from benchmarks.workload import Workload
+from keras_widerresnet.cli import process
+
+# The environment of commands that train, and of commands that only run networks.
+HUGE_PAGES = {"GLIBC_TUNABLES": process.HUGE_PAGES}
+FROZEN_WEIGHTS = {process.FROZEN_WEIGHTS: "1"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """One row of a benchmark's table.
+
+    Args:
+        name: what it is called there.
+        start: called in a process of its own; returns the call that is timed, whose result is compared with the others'.
+        backend: Keras' backend in that process.
+        forms: of the network that it reads, see `workload.FORMS`.
+        packages: optional packages that it needs.
+        environment: variables of its process.
+        is_ours: whether it is this package that runs.
+        precision: of its products, a key of `floor.Rates.multiply_adds`.
+        multiply_adds: for one image, of another network than the workload's; its results are not compared.
+    """
+
+    name: str
+    start: Callable[[Workload], Callable[[], np.ndarray]]
+    backend: str
+    forms: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    is_ours: bool = False
+    precision: str = "float32"
+    multiply_adds: Callable[[Workload], int] | None = None
+
+    def missing_packages(self) -> list[str]:
+        return [name for name in (self.backend, *self.packages) if importlib.util.find_spec(name) is None]

@@ -1,0 +1,99 @@
+"""What no network can beat on this machine: its measured rate of multiply-adds and of copying."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+from benchmarks.measure import median_seconds
+from benchmarks.workload import CLASSES, Workload
+from keras_widerresnet.structures import Unit, stage_filters
+
+MATRIX_SIDE = 4096
+COPIED_BYTES = 2**28
+REPEATS = 5
+FLOAT_BYTES = 4
+PRECISIONS = ("float32", "bfloat16")
+TRAINING_PASSES = 3  # forward; gradients of the maps; gradients of the weights
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """Of one machine.
+
+    Args:
+        multiply_adds: a second, in the product of two large matrices, by their type: `"float32"`, `"bfloat16"`.
+        bytes: read and written a second, in copying.
+    """
+
+    multiply_adds: Mapping[str, float]
+    bytes: float
+
+
+def machine_rates(threads: int) -> Rates:
+    """Of the CPU threads, or of the accelerator that Keras' backend in this process uses.
+
+    Products: the better of the backend's and, on a CPU, NumPy's. Copying: NumPy's on all threads, or the accelerator's own.
+    """
+    has_gpu = bool(keras.distribution.list_devices("gpu"))
+    generator = np.random.default_rng(0)
+    arrays = [generator.normal(size=(MATRIX_SIDE, MATRIX_SIDE)).astype(np.float32) for _ in range(2)]
+    seconds = {precision: _seconds(_product([keras.ops.cast(array, precision) for array in arrays])) for precision in PRECISIONS}
+    if not has_gpu:
+        seconds["float32"] = min(seconds["float32"], _seconds(lambda: arrays[0] @ arrays[1]))
+    copying = _accelerator_copying() if has_gpu else _cpu_copying(threads)
+    return Rates({precision: MATRIX_SIDE**3 / value for precision, value in seconds.items()}, 2 * COPIED_BYTES / copying)
+
+
+def _product(tensors: list) -> Callable[[], object]:
+    return lambda: _wait_for(keras.ops.matmul(*tensors))
+
+
+def _cpu_copying(threads: int) -> float:
+    share = (COPIED_BYTES // FLOAT_BYTES // threads,)
+    pairs = [(np.zeros(share, np.float32), np.ones(share, np.float32)) for _ in range(threads)]
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        return _seconds(lambda: list(pool.map(lambda pair: np.copyto(*pair), pairs)))
+
+
+def _accelerator_copying() -> float:
+    values = keras.ops.ones((1, COPIED_BYTES // FLOAT_BYTES))
+    return _seconds(lambda: _wait_for(keras.ops.negative(values)))
+
+
+def _wait_for(matrix) -> None:
+    keras.ops.convert_to_numpy(matrix[:1, :1])
+
+
+def floor_seconds(workload: Workload, rates: Rates, training: bool = False, precision: str = "float32") -> float:
+    """The time that one batch must take: the longer of its multiply-adds and of its compulsory traffic at the machine's rates.
+
+    Traffic: every weight once, every convolution's input and output once; three times that in training, where weights, gradients and
+    momenta are read and written besides; four bytes a value in either precision.
+    """
+    passes = TRAINING_PASSES if training else 1
+    multiply_adds = passes * workload.batch_size * workload.multiply_adds
+    weights = workload.record.parameters(classes=CLASSES, width=workload.width)
+    values = passes * (weights + workload.batch_size * _map_values(workload)) + (2 * weights if training else 0)
+    return max(multiply_adds / rates.multiply_adds[precision], FLOAT_BYTES * values / rates.bytes)
+
+
+def _map_values(workload: Workload) -> int:
+    """Values that the convolutions of one image's forward pass read and write."""
+    sizes = workload.record.spatial_sizes(workload.size)
+    stem = stage_filters(workload.width)[1][0]
+    total = (3 + stem) * sizes[1] ** 2
+    for unit in workload.record.plan(width=workload.width):
+        if isinstance(unit, Unit):
+            channels = [(unit.in_channels, *unit.filters), unit.filters]
+            total += sum(map(sum, zip(*channels, strict=False))) * sizes[unit.stage] ** 2
+            total += (unit.in_channels + unit.filters[-1]) * sizes[unit.stage] ** 2 if unit.projection else 0
+    return total
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    return median_seconds(call, REPEATS)

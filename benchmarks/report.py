@@ -1,0 +1,188 @@
+"""Tables and pictures of what was measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import platform
+from collections.abc import Sequence
+from importlib import metadata
+
+import matplotlib.figure
+import matplotlib.patches
+
+from benchmarks.floor import TRAINING_PASSES, Rates, floor_seconds
+from benchmarks.passes import Measured
+from benchmarks.scaling import Growth
+from keras_widerresnet import reporting
+from keras_widerresnet.files import replacing
+
+PACKAGES = ("keras-widerresnet", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "onnxruntime", "openvino", "timm", "numpy")
+OURS, OTHERS, ANOTHER = "#1f6fb4", "#9aa5b1", "#d9c9a8"
+KEY = {OURS: "ours", OTHERS: "the same network by others", ANOTHER: "another network"}
+COLUMNS = ("contender", "batch", "ms_per_image", "ms_lowest", "ms_highest", "images_per_second", "gmac_per_second")
+COLUMNS += ("speed", "share_of_floor", "difference", "peak_gb", "memory", "first_call_s", "note")
+AXIS_NAMES = {"batch_size": "images in a batch", "size": "side of the images, pixels", "width": "width factor"}
+
+
+def comparison(found: Sequence[Measured], rates: Rates, training: bool = False) -> list[dict[str, object]]:
+    """One row for each contender and batch size; the first contender is what the others are compared with.
+
+    Args:
+        found: from `passes.measure`.
+        rates: of the same machine in the same run.
+        training: whether these were training steps.
+
+    Returns:
+        Rows of: `contender`, `batch`, `ms_per_image` (median), `ms_lowest` and `ms_highest`, `images_per_second`, `gmac_per_second` (10**9
+        multiply-adds of the network a second), `speed` (images a second over the first contender's), `share_of_floor` (the floor's
+        time over that measured), `peak_gb`, `memory` (over the first contender's), `difference` (of the outputs from the first's,
+        relative to the largest), `first_call_s` and `note`. Without the first contender's figures there is nothing to compare with.
+    """
+    rows = []
+    for measured in found:
+        workload = measured.workload
+        row = {"contender": measured.contender.name, "batch": workload.batch_size}
+        if measured.error:
+            rows.append({**row, "note": measured.error})
+            continue
+        milliseconds = [1e3 * value / workload.batch_size for value in (measured.median, min(measured.seconds), max(measured.seconds))]
+        row |= dict(zip(("ms_per_image", "ms_lowest", "ms_highest"), milliseconds, strict=True))
+        is_other_network = measured.contender.multiply_adds is not None
+        multiply_adds = measured.multiply_adds * (TRAINING_PASSES if training else 1)
+        per_second = workload.batch_size / measured.median
+        row |= {"images_per_second": per_second, "gmac_per_second": per_second * multiply_adds / 1e9}
+        row |= {"peak_gb": measured.peak_bytes / 1e9, "first_call_s": measured.first_seconds}
+        row["note"] = "another network" if is_other_network else ""
+        if not is_other_network:
+            row["share_of_floor"] = floor_seconds(workload, rates, training, measured.contender.precision) / measured.median
+        first = next(other for other in found if other.workload == workload)
+        if not first.error:
+            row |= {"speed": first.median / measured.median, "memory": measured.peak_bytes / first.peak_bytes}
+            row |= {} if is_other_network else {"difference": measured.differs_from(first)}
+        rows.append({name: row[name] for name in COLUMNS if name in row})
+    return rows
+
+
+def write_csv(rows: Sequence[dict[str, object]], path: pathlib.Path) -> None:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(path) as temporary:
+        reporting.write_csv(temporary, columns, ([row.get(name, "") for name in columns] for row in rows))
+
+
+def as_text(rows: Sequence[dict[str, object]]) -> str:
+    """The rows as a Markdown table, three significant digits."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [[_in_words(row.get(name, "")) for name in columns] for row in rows]
+    return reporting.markdown_table(cells, [name.replace("_", " ") for name in columns])
+
+
+def write_machine(path: pathlib.Path, rates: Rates | None, threads: int) -> None:
+    """What the figures were measured on: processor, threads, versions, and the measured rates."""
+    machine = {"processor": _processor(), "threads": threads, "cores": os.cpu_count(), "python": platform.python_version()}
+    installed = {distribution.metadata["Name"].replace("_", "-"): distribution.version for distribution in metadata.distributions()}
+    machine["versions"] = {name: installed[name] for name in PACKAGES if name in installed}
+    if rates:
+        machine["gmac_per_second"] = {precision: rate / 1e9 for precision, rate in rates.multiply_adds.items()}
+        machine["copied_gb_per_second"] = rates.bytes / 1e9
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(machine, indent=2) + "\n")
+
+
+def bars(rows: Sequence[dict[str, object]], ours: set[str], floor_milliseconds: dict[int, float], title: str, path: pathlib.Path) -> None:
+    """Milliseconds an image of every contender, one panel for each batch size; a line shows the floor of the workload's network.
+
+    Rows without figures are left out; nothing is drawn if no other is there.
+    """
+    rows = [row for row in rows if "ms_per_image" in row]
+    if not rows:
+        return
+    batches = list(dict.fromkeys(row["batch"] for row in rows))
+    most = max(sum(row["batch"] == batch for row in rows) for batch in batches)
+    figure = matplotlib.figure.Figure(figsize=(5.6 * len(batches) + 1.5, 0.36 * most + 1.3), layout="constrained")
+    for axes, batch in zip(figure.subplots(1, len(batches), squeeze=False)[0], batches, strict=True):
+        shown = sorted((row for row in rows if row["batch"] == batch), key=lambda row: (row["note"] != "", row["ms_per_image"]))
+        times = [row["ms_per_image"] for row in shown]
+        colors = [_color(row, ours) for row in shown]
+        spread = [[row["ms_per_image"] - row["ms_lowest"] for row in shown], [row["ms_highest"] - row["ms_per_image"] for row in shown]]
+        axes.barh(range(len(shown)), times, color=colors, xerr=spread, error_kw={"ecolor": "#444444", "elinewidth": 0.8})
+        axes.set_yticks(range(len(shown)), [row["contender"] for row in shown], fontsize=8)
+        axes.invert_yaxis()
+        for place, row in enumerate(shown):
+            axes.text(row["ms_highest"], place, f" {row['ms_per_image']:.0f}", va="center", fontsize=8)
+        axes.axvline(floor_milliseconds[batch], color="black", linewidth=1, linestyle=":")
+        axes.annotate(
+            "floor in float32", (floor_milliseconds[batch], 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8
+        )
+        axes.set_xlabel("ms an image: median, lowest and highest")
+        axes.set_xlim(0, 1.12 * max(row["ms_highest"] for row in shown))
+        axes.set_title(f"batch {batch}", loc="left", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    shown_colors = {_color(row, ours) for row in rows}
+    patches = [matplotlib.patches.Patch(color=color, label=label) for color, label in KEY.items() if color in shown_colors]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8, frameon=False)
+    figure.suptitle(title, fontsize=10)
+    reporting.save_figure(figure, path)
+
+
+def growth_curves(curves: Sequence[Growth], title: str, path: pathlib.Path) -> None:
+    """Seconds against what grows, on logarithmic axes, with the fitted exponents and the multiply-adds' own."""
+    axes_names = list(dict.fromkeys(curve.axis for curve in curves))
+    figure = matplotlib.figure.Figure(figsize=(4.2 * len(axes_names), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(axes_names), squeeze=False, sharey=True)[0]
+    for panel, name in zip(panels, axes_names, strict=True):
+        for curve, color in zip([curve for curve in curves if curve.axis == name], (OURS, "#c8553d"), strict=False):
+            label = f"{curve.task}: exponent {curve.exponent:.2f}"
+            panel.plot(curve.values, curve.seconds, "o-", color=color, markersize=4, linewidth=1.2, label=label)
+            proportional = [curve.seconds[-1] * count / curve.multiply_adds[-1] for count in curve.multiply_adds]
+            panel.plot(curve.values, proportional, ":", color=color, linewidth=1)
+        expected = next(curve.expected_exponent for curve in curves if curve.axis == name)
+        panel.plot([], [], ":", color="#444444", label=f"as multiply-adds: {expected:.2f}")
+        panel.set_xscale("log")
+        panel.set_yscale("log")
+        panel.set_xticks(curve.values, [f"{value:g}" for value in curve.values])
+        panel.minorticks_off()
+        panel.set_xlabel(AXIS_NAMES[name])
+        panel.legend(fontsize=8, frameon=False)
+        panel.grid(alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("seconds a batch")
+    figure.suptitle(title, fontsize=10)
+    reporting.save_figure(figure, path)
+
+
+def _color(row: dict[str, object], ours: set[str]) -> str:
+    if row["contender"] in ours:
+        return OURS
+    return ANOTHER if row["note"] else OTHERS
+
+
+def growth_rows(curves: Sequence[Growth]) -> list[dict[str, object]]:
+    """One row for each point."""
+    return [
+        {
+            "task": curve.task,
+            "axis": curve.axis,
+            "value": value,
+            "seconds": seconds,
+            "gmac_per_second": count / seconds / 1e9,
+            "fitted_exponent": curve.exponent,
+            "exponent_of_multiply_adds": curve.expected_exponent,
+        }
+        for curve in curves
+        for value, seconds, count in zip(curve.values, curve.seconds, curve.multiply_adds, strict=True)
+    ]
+
+
+def _in_words(value: object) -> str:
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1e}" if value and abs(value) < 1e-3 else f"{value:#.3g}".rstrip(".") if abs(value) < 1000 else f"{value:.0f}"
+
+
+def _processor() -> str:
+    """The model's name where the system tells it."""
+    path = pathlib.Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())

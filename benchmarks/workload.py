@@ -1,0 +1,144 @@
+"""What all contenders are given: one network's weights, in every form that one of them reads, and the same images."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from benchmarks.measure import in_own_process
+from keras_widerresnet.networks import WiderResNet
+from keras_widerresnet.preprocessing import preprocess_input
+from keras_widerresnet.structures import Structure, find_structure
+from keras_widerresnet.weights.official import parameter_names, to_official
+
+CLASSES = 1000
+SETTLING_IMAGES = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """One network on images of one size.
+
+    Args:
+        structure: name or notation.
+        width: factor for the channels of all stages.
+        size: pixels of a side.
+        batch_size: images at a time.
+        threads: of the CPU.
+        folder: where `prepare` has written the network's files.
+    """
+
+    structure: str
+    width: float
+    size: int
+    batch_size: int
+    threads: int
+    folder: str
+
+    @property
+    def record(self) -> Structure:
+        return find_structure(self.structure)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Of one image's forward pass."""
+        return self.record.multiply_adds(self.size, classes=CLASSES, width=self.width)
+
+    def pixels(self) -> np.ndarray:
+        """Random values 0..255, float32 (batch, size, size, 3)."""
+        generator = np.random.default_rng(0)
+        return generator.integers(0, 256, (self.batch_size, self.size, self.size, 3)).astype(np.float32)
+
+    def images(self) -> np.ndarray:
+        """The same as `preprocess_input` makes them."""
+        return preprocess_input(self.pixels())
+
+    def labels(self) -> np.ndarray:
+        return np.arange(self.batch_size) % CLASSES
+
+    def model(self, precision: str = "float32") -> keras.Model:
+        """The network with its weights, on the backend of this process; with `"bfloat16"` under that mixed-precision policy."""
+        stored = keras.saving.load_model(self.path("network.keras"), compile=False)
+        if precision == "float32":
+            return stored
+        keras.config.set_dtype_policy(f"mixed_{precision}")
+        model = self.new_model()
+        model.set_weights(stored.get_weights())
+        return model
+
+    def new_model(self) -> keras.Model:
+        """The network as it is initialised."""
+        return WiderResNet(self.record, width=self.width, input_shape=(self.size, self.size, 3), classes=CLASSES)
+
+    def path(self, name: str) -> pathlib.Path:
+        return pathlib.Path(self.folder) / name
+
+
+def prepare(workload: Workload, forms: set[str]) -> None:
+    """Writes the network, with random weights, and the `forms` of it, keys of `FORMS`, to the workload's folder."""
+    for form in ("network", *sorted(forms)):
+        in_own_process(FORMS[form], workload)
+
+
+def _write_network(workload: Workload) -> None:
+    keras.utils.set_random_seed(0)
+    model = workload.new_model()
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    # Statistics of a random network's own activations; with those of the initialisers they grow until every probability is 0 or 1.
+    for norm in norms:
+        norm.momentum, kept = 0.0, norm.momentum
+    model(dataclasses.replace(workload, batch_size=SETTLING_IMAGES).images(), training=True)
+    for norm in norms:
+        norm.momentum = kept
+    model.save(workload.path("network.keras"))
+
+
+def _write_parameters(workload: Workload) -> None:
+    """By official name and in the official layout, for PyTorch."""
+    layers = workload.model().layers
+    pairs = [(name, weight) for layer in layers for name, weight in zip(parameter_names(layer), layer.weights, strict=True)]
+    np.savez(workload.path("parameters.npz"), **{name: to_official(keras.ops.convert_to_numpy(weight)) for name, weight in pairs})
+
+
+def _write_onnx(workload: Workload) -> None:
+    from keras_widerresnet.export.fold import inference_network
+    from keras_widerresnet.export.onnx import to_onnx
+
+    workload.path("network.onnx").write_bytes(to_onnx(inference_network(workload.model()), workload.size))
+
+
+def write_saved_model(workload: Workload, path: pathlib.Path, *, fold: bool = True, half: bool = False) -> None:
+    """As `keras-widerresnet export` does it: folded, or not; kernels in float32, or in half."""
+    import tensorflow as tf
+
+    from keras_widerresnet.export.fold import inference_network
+    from keras_widerresnet.export.graphs import ClassifierGraph
+
+    labels = path.with_suffix(".txt")
+    labels.write_text("".join(f"class {k}\n" for k in range(CLASSES)))
+    graph = ClassifierGraph(inference_network(workload.model(), fold=fold), workload.size, "bicubic", labels, 5, half)
+    tf.saved_model.save(graph, str(path), signatures=graph.endpoints)
+
+
+def load_saved_model(path: pathlib.Path) -> tuple[Callable[[np.ndarray], np.ndarray], Callable]:
+    """From pixels to probabilities, in NumPy, by a written SavedModel; and its concrete function."""
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+
+    def ask(pixels: np.ndarray) -> np.ndarray:
+        # By way of `loaded`: a signature alone does not keep its variables alive.
+        return loaded.signatures["tensor"](images=tf.constant(pixels))["probabilities"].numpy()
+
+    return ask, loaded.signatures["tensor"]
+
+
+def _write_saved_model(workload: Workload) -> None:
+    write_saved_model(workload, workload.path("saved_model"))
+
+
+FORMS = {"network": _write_network, "parameters": _write_parameters, "onnx": _write_onnx, "saved_model": _write_saved_model}

@@ -1,0 +1,10 @@
+from .chain import ResidualChain as ResidualChain
+from .chain import residual_chain as residual_chain
+from .effective_depth import EffectiveDepth as EffectiveDepth
+from .effective_depth import effective_depth as effective_depth
+from .gradients import Decomposition as Decomposition
+from .lesion import Lesion as Lesion
+from .lesion import lesion_errors as lesion_errors
+from .paths import PathLengths as PathLengths
+from .paths import gradient_per_path_length as gradient_per_path_length
+from .unravel import unravel as unravel

@@ -1,0 +1,60 @@
+"""What an analysis measures, and of what, as records."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.files import VECTOR_SUFFIXES
+from keras_widerresnet.models import BuildOptions
+from keras_widerresnet.options import check, documented, option
+from keras_widerresnet.runs import REPORT_FILE, RESULTS_FILE
+from keras_widerresnet.tasks.classification.config import DATA_HELP
+
+DATA, MEASUREMENT, OUTPUT = "Data", "Measurement", "Output"
+THRESHOLD = 0.05  # ours: the paper names none
+SHARES_FILE, DEPTHS_FILE, PATHS_FILE, LESIONS_FILE = "gradient_shares.csv", "effective_depth.csv", "path_lengths.csv", "lesions.csv"
+PICTURES = ("unravelled", "gradient_shares", "effective_depth", "path_lengths", "lesions")
+FILES = {RESULTS_FILE, REPORT_FILE, SHARES_FILE, DEPTHS_FILE}
+OPTIONAL = {PATHS_FILE, LESIONS_FILE} | {name + suffix for name in PICTURES for suffix in VECTOR_SUFFIXES}
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is measured, and on how much.
+
+    Raises:
+        InputError: for a number out of range.
+    """
+
+    images: int = option(64, help="training images whose gradients are decomposed, each alone", group=MEASUREMENT, least=1)
+    threshold: float = option(
+        THRESHOLD,
+        help="share of a unit's gradient below which the terms across more blocks do not matter",
+        group=MEASUREMENT,
+        least=0,
+        most=1,
+    )
+    path_images: int = option(16, help="training images for the gradient per path length; 0: not measured", group=MEASUREMENT, least=0)
+    path_samples: int = option(20, help="paths of each length", group=MEASUREMENT, least=1)
+    lesion_images: int = option(1000, help="test images that are classified under each lesion; 0: no lesions", group=MEASUREMENT, least=0)
+    lesion_samples: int = option(10, help="random sets of units for each number of dropped ones", group=MEASUREMENT, least=1)
+    crop_size: int = option(0, help="side of the images in pixels; 0 for the network's own", group=MEASUREMENT, least=0)
+    seed: int = option(0, help="seed of the choice of images, paths and sets, and of the bootstrap", group=MEASUREMENT, least=0)
+
+    def __post_init__(self):
+        check(self)
+        if self.threshold in (0, 1):
+            raise InputError(f"--threshold must be between 0 and 1, and neither of them. Received: {self.threshold}")
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnalysisConfig(Settings, BuildOptions):
+    """An analysis of trained states of networks on a data set."""
+
+    models: tuple[str, ...] = option(help="MODEL.keras or run directory", group=DATA, is_positional=True)
+    data: str = option(help=DATA_HELP, group=DATA)
+    output_dir: str = option(help="folder to write: report, numbers, tables, pictures as PNG and SVG", group=OUTPUT)
+    overwrite: bool = option(False, help="replace an existing analysis", group=OUTPUT)

@@ -1,0 +1,47 @@
+"""`keras-widerresnet analyze`: effective depth, path lengths, lesions."""
+
+from __future__ import annotations
+
+import pathlib
+
+from keras_widerresnet import models
+from keras_widerresnet.analysis.config import FILES, OPTIONAL, AnalysisConfig
+from keras_widerresnet.cli.checks import check_model
+from keras_widerresnet.cli.command import Command
+from keras_widerresnet.data.names import CLASSIFICATION, parse_name
+from keras_widerresnet.files import check_output
+from keras_widerresnet.runs import Run
+
+
+def check(config: AnalysisConfig) -> None:
+    """What the options alone tell."""
+    for model in config.models:
+        if Run.at(model) is None:  # of a run, checkpoints will do
+            instead = "give the run or .keras file that it was made of"
+            check_model(
+                model,
+                config.model,
+                task=models.CLASSIFICATION,
+                kinds=models.KERAS_KINDS,
+                otherwise=instead,
+                instead="a classification network",
+            )
+    parse_name(config.data, CLASSIFICATION)
+    check_output(pathlib.Path(config.output_dir), config.overwrite, FILES, OPTIONAL)
+
+
+def run(config: AnalysisConfig) -> None:
+    """Analyses, and says where the report is."""
+    from keras_widerresnet.analysis.analyze import analyze
+
+    print(f"Report: {analyze(config)}")
+
+
+COMMAND = Command(
+    "analyze",
+    "Measures the effective depth of trained networks, the gradient per path length, and what it costs to drop units.",
+    "keras-widerresnet analyze runs/digits --data=digits --output_dir=runs/digits-analysis",
+    AnalysisConfig,
+    run,
+    check,
+)

@@ -1,0 +1,101 @@
+"""What options alone can get wrong, found before TensorFlow is imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import pathlib
+
+from keras_widerresnet import models
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.options import did_you_mean
+from keras_widerresnet.structures import find_structure
+from keras_widerresnet.weights.first_bytes import TORCH, first_bytes
+from keras_widerresnet.weights.registry import PRETRAINED
+
+
+def check_model(
+    weights: str,
+    model: str = "",
+    *,
+    task: str = "",
+    instead: str = "",
+    kinds: tuple[str, ...] = models.KINDS,
+    otherwise: str = "",
+) -> models.Source:
+    """What `weights` means, if it is there and of a kind and a task that the command takes.
+
+    Args:
+        weights, model: as in `models.find_source`.
+        task: the only task that the command takes; empty for any.
+        instead: the command that takes the other one.
+        kinds: what the command takes.
+        otherwise: what to do with a kind that it does not take.
+
+    Raises:
+        InputError: if there is no such model, or it is of another kind or task.
+    """
+    source = models.find_source(weights, model)
+    if source.kind not in kinds:
+        raise InputError(f"{weights!r} is a {source.kind}, which this command does not take: {otherwise}")
+    if task and source.facts.task not in ("", task):
+        raise InputError(f"{weights!r} is a {source.facts.task} network: {instead} takes it")
+    if source.kind == models.ORIGINAL_FILE and source.path:
+        _check_original(source.path)
+    return source
+
+
+def check_start(weights: str, structure: str) -> None:
+    """Raises `InputError` if a run cannot start from `weights`; empty for a run that starts from nothing."""
+    if weights:
+        model = structure if weights == models.IMAGENET else ""
+        otherwise = "give the run, .keras or .weights.h5 file that it was made of"
+        check_model(weights, model, kinds=models.KERAS_KINDS, otherwise=otherwise)
+
+
+def check_convertible(source: str, model: str) -> None:
+    """Raises `InputError` if `source` is no file that can be converted, or `model` neither a structure nor a pretrained name."""
+    path = pathlib.Path(source).expanduser()
+    if not path.is_file():
+        raise InputError(f"No weights file can be read at {source!r}: conversion takes an original file (.params, .pth, .h5)")
+    if path.name.endswith((".keras", ".weights.h5")):
+        raise InputError(f"{source!r} is one of Keras' own files, which every command takes as it is: nothing is to be converted")
+    if model and model not in PRETRAINED:
+        try:
+            find_structure(model)
+        except InputError as error:
+            raise InputError(
+                f"{error}. Or the name of a published file: {', '.join(PRETRAINED)}{did_you_mean(model, PRETRAINED)}"
+            ) from None
+    _check_original(path)
+
+
+def say_protocol(options: models.ModelOptions) -> None:
+    """Says by which published protocol weights are used, where they have one."""
+    source = models.find_source(options.weights, options.model)
+    record = source.record
+    if record and record.protocol:
+        padding = "" if options.pool_padding or not record.tested_pool_padding else f", {record.tested_pool_padding} pools"
+        print(f"Published protocol of {record.name}, where no flag says otherwise: {record.protocol}{padding}")
+
+
+def require(package: str, what: str, install: str) -> None:
+    """Raises `InputError` if an optional package is not installed.
+
+    Args:
+        package: the module to import.
+        what: what needs it.
+        install: the command that brings it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"{what} needs {package}: {install}")
+
+
+def check_file(path: str, what: str) -> None:
+    """Raises `InputError` if a file that an option names is not there."""
+    if path and not pathlib.Path(path).is_file():
+        raise InputError(f"No {what} at {path!r}")
+
+
+def _check_original(path: pathlib.Path) -> None:
+    if first_bytes(path).startswith(TORCH):
+        require("torch", f"{str(path)!r} is a PyTorch file: reading it", "pip install torch")

@@ -1,0 +1,209 @@
+"""A command as a record, and what surrounds its one library call: flags made of its options, grouped help, one-line errors."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import sys
+import textwrap
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from absl import flags, logging
+
+from keras_widerresnet.cli import process
+from keras_widerresnet.errors import InputError, RunStopped
+from keras_widerresnet.options import Option, options_of, types_of
+
+BAD_INPUT = 2
+PROGRAM = "keras-widerresnet"
+HELP_FLAGS = {"--help", "-h", "-help", "--helpfull", "--helpshort", "-helpfull", "-helpshort"}
+WIDTH, INDENT = 110, 30
+# What a command does with an existing output: the later word holds.
+_OPPOSITES = {"overwrite": "resume", "resume": "overwrite"}
+_NUMBERS = {int: "whole numbers", float: "numbers"}
+_KINDS = {int: "N", float: "X", str: "TEXT"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command.
+
+    Args:
+        name: after `keras-widerresnet`.
+        summary: what it does, in a sentence.
+        example: a command line to begin with.
+        config: the record whose options are its flags.
+        run: the work, which may import TensorFlow.
+        check: raises `InputError` for what the options alone can tell; imports neither TensorFlow nor Keras.
+    """
+
+    name: str
+    summary: str
+    example: str
+    config: type
+    run: Callable[[Any], None]
+    check: Callable[[Any], None] | None = None
+
+
+def run_script(command: Command) -> None:
+    """Runs a command with this process' arguments."""
+    execute(command, sys.argv[1:], os.path.basename(sys.argv[0]))
+
+
+def execute(command: Command, arguments: Sequence[str], program: str) -> None:
+    """Runs a command; a bad flag, a stray argument or an `InputError` gives one line and exit code 2.
+
+    Args:
+        command: the command.
+        arguments: of the command line.
+        program: what to call it in messages.
+
+    Raises:
+        SystemExit: for bad input, a run that stopped, and after `--help`.
+    """
+    process.quieten_tensorflow()
+    if HELP_FLAGS & set(arguments):
+        print(help_text(command, program))
+        sys.exit(0)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS([program])  # those of libraries, at their defaults
+    logging.use_absl_handler()
+    logging.set_verbosity(logging.WARNING)  # of TensorFlow; our own loggers have their own level
+    try:
+        config = parsed(command, arguments)
+        if command.check:
+            command.check(config)
+        command.run(config)
+    except (InputError, flags.Error) as error:
+        fail(program, error)
+    except RunStopped as error:
+        fail(program, error, error.exit_code)
+
+
+def fail(program: str, error: object, exit_code: int = BAD_INPUT) -> NoReturn:
+    """Says what is wrong in one line, and ends the process."""
+    print(f"{program}: {error}", file=sys.stderr)
+    sys.exit(exit_code)
+
+
+def parsed(command: Command, arguments: Sequence[str]) -> Any:
+    """The command's record from its arguments; flags beside a flag file hold, wherever it stands.
+
+    Raises:
+        InputError, flags.Error: for arguments that are not the command's, or values that cannot be.
+    """
+    values = flags.FlagValues()
+    known, types = options_of(command.config), types_of(command.config)
+    named = {name: option for name, option in known.items() if not option.is_positional}
+    defaults = {field.name: field.default for field in dataclasses.fields(command.config)}
+    for name, option in named.items():
+        _define(values, name, types[name], None if defaults[name] is dataclasses.MISSING else defaults[name], option)
+    files, beside = _flag_files(arguments)
+    try:
+        lines = values.read_flags_from_files(files)
+    except OSError as error:
+        raise InputError(f"The flag file cannot be read: {error}") from None
+    _, *stray = values([command.name, *_without_opposites(lines, beside), *beside])
+    given = {name: _value(name, values[name].value, types[name]) for name in named}
+    positional = [name for name in known if name not in named]
+    if stray and not positional:
+        raise InputError(f"options are flags, --name=value. Received: {' '.join(stray)}")
+    for name in positional:
+        if not stray:
+            raise InputError(f"give at least one {known[name].help}")
+        given[name] = tuple(stray)
+    missing = [name for name in named if given[name] is None and defaults[name] is dataclasses.MISSING]
+    if missing:
+        raise InputError(f"--{missing[0]} is needed: {named[missing[0]].help}")
+    return command.config(**given)
+
+
+def help_text(command: Command, program: str) -> str:
+    """All flags of a command, grouped, with an example first."""
+    known, types = options_of(command.config), types_of(command.config)
+    defaults = {field.name: field.default for field in dataclasses.fields(command.config)}
+    groups: dict[str, list[str]] = {}
+    for name, option in known.items():
+        if not option.is_positional:
+            groups.setdefault(option.group, []).append(_help_entry(name, types[name], defaults[name], option))
+    positional = "".join(f" {option.help}..." for option in known.values() if option.is_positional)
+    sections = [f"{heading}\n" + "\n".join(entries) for heading, entries in groups.items()]
+    files = _wrapped("--flagfile=FILE", "flags of a file, one a line; flags beside it hold")
+    return "\n\n".join(
+        [command.summary, f"Example:\n  {command.example}", f"Usage: {program}{positional} [--name=value ...]\n{files}", *sections]
+    )
+
+
+def _help_entry(name: str, kind: Any, default: Any, option: Option) -> str:
+    plain = _plain(kind)
+    if plain is bool:
+        head = f"--[no]{name}"
+    elif option.choices:
+        head = f"--{name}={'|'.join(str(choice) for choice in option.choices if choice != '')}"
+    else:
+        head = f"--{name}={_KINDS[plain]}{',...' if _is_tuple(kind) else ''}"
+    if default is dataclasses.MISSING:
+        return _wrapped(head, f"{option.help} (required)")
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+    return _wrapped(
+        head, option.help if shown in ("", None) else f"{option.help} (default: {str(shown).lower() if plain is bool else shown})"
+    )
+
+
+def _wrapped(head: str, text: str) -> str:
+    lines = textwrap.wrap(text, WIDTH - INDENT)
+    if len(head) + 4 > INDENT:
+        return "\n".join([f"  {head}", *(" " * INDENT + line for line in lines)])
+    return "\n".join([f"  {head}".ljust(INDENT) + lines[0], *(" " * INDENT + line for line in lines[1:])])
+
+
+def _define(values: flags.FlagValues, name: str, kind: Any, default: Any, option: Option) -> None:
+    if _is_tuple(kind):
+        flags.DEFINE_list(name, None if default is None else [str(one) for one in default], option.help, flag_values=values)
+        return
+    # Choices and bounds are the record's to check, so that they are said in one way.
+    define = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[_plain(kind)]
+    define(name, default, option.help, flag_values=values)
+
+
+def _value(name: str, value: Any, kind: Any) -> Any:
+    if value is None or not _is_tuple(kind):
+        return value
+    plain = _plain(kind)
+    try:
+        return tuple(plain(one) for one in value)
+    except ValueError:
+        raise InputError(f"--{name} are {_NUMBERS[plain]} joined by commas. Received: {','.join(value)}") from None
+
+
+def _is_tuple(kind: Any) -> bool:
+    return typing.get_origin(kind) is tuple
+
+
+def _plain(kind: Any) -> type:
+    """`int` of `int`, of `int | None` and of `tuple[int, ...]`."""
+    arguments = [one for one in typing.get_args(kind) if one not in (type(None), Ellipsis)]
+    return arguments[0] if arguments else kind
+
+
+def _flag_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments that name flag files, and the others."""
+    files, others, remaining = [], [], iter(arguments)
+    for argument in remaining:
+        if re.fullmatch(r"--?flagfile", argument):
+            files.append(f"--flagfile={next(remaining, '')}")
+        elif re.match(r"--?flagfile=", argument):
+            files.append(argument)
+        else:
+            others.append(argument)
+    return files, others
+
+
+def _without_opposites(lines: Sequence[str], beside: Sequence[str]) -> list[str]:
+    """The lines of flag files without what the command line says the opposite of."""
+    said = {match[1] for one in beside if (match := re.fullmatch(r"--?(overwrite|resume)(?:=true|=1)?", one, re.I))}
+    dropped = {_OPPOSITES[name] for name in said if _OPPOSITES[name] not in said}
+    return [line for line in lines if re.sub(r"^--?|=.*$", "", line) not in dropped]

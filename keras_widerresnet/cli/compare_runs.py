@@ -1,0 +1,32 @@
+"""`keras-widerresnet compare-runs`: finished runs side by side."""
+
+from __future__ import annotations
+
+from keras_widerresnet.cli.command import Command
+from keras_widerresnet.runs import Run
+from keras_widerresnet.tasks.classification.config import ComparisonConfig
+
+
+def check(config: ComparisonConfig) -> None:
+    """What the options alone tell."""
+    for path in config.runs:
+        Run.finished(path)
+
+
+def run(config: ComparisonConfig) -> None:
+    """Prints the table of runs."""
+    from tabulate import tabulate
+
+    from keras_widerresnet.tasks.classification.comparison import compare_runs
+
+    print(tabulate(compare_runs(config), "keys", "github", disable_numparse=True))
+
+
+COMMAND = Command(
+    "compare-runs",
+    "Prints finished runs of classification side by side; those that differ only in their seed are one row.",
+    "keras-widerresnet compare-runs runs/wide-0 runs/wide-1 runs/deep-0 --picture=accuracy.png",
+    ComparisonConfig,
+    run,
+    check,
+)

@@ -1,0 +1,30 @@
+"""`keras-widerresnet convert`: original weights."""
+
+from __future__ import annotations
+
+from keras_widerresnet.cli.checks import check_convertible
+from keras_widerresnet.cli.command import Command
+from keras_widerresnet.conversion_config import ConversionConfig
+
+
+def check(config: ConversionConfig) -> None:
+    """What the options alone tell."""
+    check_convertible(config.source, config.model)
+
+
+def run(config: ConversionConfig) -> None:
+    """Converts, and says how many values there are."""
+    from keras_widerresnet.conversion import convert_file
+
+    output, values = convert_file(config)
+    print(f"{values:,} parameters and statistics in {output}" + (", all equal to the source's" if config.verify else ""))
+
+
+COMMAND = Command(
+    "convert",
+    "Converts an original checkpoint to a .weights.h5 file, with a sidecar that says what network it is of.",
+    "keras-widerresnet convert --source=a1.params --model=A1 --output=a1.weights.h5 --verify",
+    ConversionConfig,
+    run,
+    check,
+)

@@ -1,0 +1,46 @@
+"""`keras-widerresnet export`: a version for TF Serving."""
+
+from __future__ import annotations
+
+from keras_widerresnet import models
+from keras_widerresnet.cli.checks import check_file, check_model, require, say_protocol
+from keras_widerresnet.cli.command import Command
+from keras_widerresnet.data.names import CLASSIFICATION, parse_name
+from keras_widerresnet.export.config import ExportConfig
+
+
+def check(config: ExportConfig) -> None:
+    """What the options alone tell."""
+    instead = "give the run, .keras or .weights.h5 file that it was made of"
+    check_model(config.weights, config.model, kinds=models.KERAS_KINDS, otherwise=instead)
+    check_file(config.class_names, "file of class names")
+    if config.images:
+        parse_name(config.images, CLASSIFICATION)
+    if config.onnx:
+        for package in ("tf2onnx", "onnxruntime"):
+            require(package, "ONNX export", 'pip install ".[onnx]"')
+
+
+def run(config: ExportConfig) -> None:
+    """Exports, and prints how far each form is from the Keras model."""
+    from tabulate import tabulate
+
+    from keras_widerresnet.export.run import export
+
+    say_protocol(config)
+    exported = export(config)
+    rows = [(one.form, f"{one.difference:.1e}", f"{one.tolerance:g}") for one in exported.checked]
+    print(tabulate(rows, ("form", "difference from Keras", "refused above"), disable_numparse=True))
+    if exported.removed:
+        print(f"Removed versions: {', '.join(map(str, exported.removed))}")
+    print(f"Version: {exported.path}")
+
+
+COMMAND = Command(
+    "export",
+    "Writes the next version of a SavedModel that TF Serving loads, checked against the Keras model.",
+    "keras-widerresnet export --weights=runs/digits --output=saved_models/digits",
+    ExportConfig,
+    run,
+    check,
+)

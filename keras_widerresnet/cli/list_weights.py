@@ -1,0 +1,22 @@
+"""`keras-widerresnet list-weights`: the pretrained weights that can be asked for by name."""
+
+from __future__ import annotations
+
+from keras_widerresnet.cli.command import Command
+from keras_widerresnet.cli.describe_networks import NoOptions
+
+
+def run(_: NoOptions) -> None:
+    """Prints the table of pretrained weights."""
+    from keras_widerresnet.weights.listing import list_weights
+
+    list_weights()
+
+
+COMMAND = Command(
+    "list-weights",
+    "Prints the pretrained weights: network, classes, size, where they can come from, licence and published result.",
+    "keras-widerresnet list-weights",
+    NoOptions,
+    run,
+)

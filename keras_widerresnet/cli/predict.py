@@ -1,0 +1,49 @@
+"""`keras-widerresnet predict`: the top classes of images."""
+
+from __future__ import annotations
+
+from keras_widerresnet import models
+from keras_widerresnet.cli import process
+from keras_widerresnet.cli.checks import check_file, check_model, say_protocol
+from keras_widerresnet.cli.command import Command
+from keras_widerresnet.serving.config import check_server
+from keras_widerresnet.tasks.classification.config import PredictionConfig
+
+BAR_WIDTH = 30
+
+
+def check(config: PredictionConfig) -> None:
+    """What the options alone tell."""
+    if config.server:
+        check_server(config)
+    else:
+        check_model(config.weights, config.model, task=models.CLASSIFICATION, instead="evaluate-segmentation, which writes label maps,")
+    check_file(config.class_names, "file of class names")
+    for image in config.images:
+        check_file(image, "image")
+
+
+def run(config: PredictionConfig) -> None:
+    """Prints the top classes of each image with bars of their probabilities."""
+    process.hold_weights_frozen()
+    from tabulate import tabulate
+
+    from keras_widerresnet.tasks.classification.prediction import predict
+
+    if not config.server:
+        say_protocol(config)
+    for image, decoded in zip(config.images, predict(config), strict=True):
+        rows = [(name, f"{score:.2%}", "█" * round(score * BAR_WIDTH)) for _, name, score in decoded]
+        print(f"{image}\n{tabulate(rows, tablefmt='plain', colalign=('left', 'right', 'left'))}\n")
+    if config.output:
+        print(f"Contact sheet: {config.output}")
+
+
+COMMAND = Command(
+    "predict",
+    "Prints the most probable classes of images, by a network here or by a server's.",
+    "keras-widerresnet predict photograph.jpg --weights=saved_models/digits/1",
+    PredictionConfig,
+    run,
+    check,
+)

@@ -1,0 +1,41 @@
+"""`keras-widerresnet train`: a classification network."""
+
+from __future__ import annotations
+
+import logging
+
+from keras_widerresnet import runs
+from keras_widerresnet.cli import process
+from keras_widerresnet.cli.checks import check_start, require
+from keras_widerresnet.cli.command import Command
+from keras_widerresnet.data.names import CLASSIFICATION, parse_name
+from keras_widerresnet.tasks.classification.config import TrainingConfig
+
+
+def check(config: TrainingConfig) -> None:
+    """What the options alone tell."""
+    parse_name(config.data, CLASSIFICATION)
+    if config.augmentation().needs_keras_cv:
+        require("keras_cv", "RandAugment, MixUp and CutMix: augmenting", 'pip install "keras_widerresnet[augment]"')
+    check_start(config.weights, config.structure)
+    runs.may_start(config)
+
+
+def run(config: TrainingConfig) -> None:
+    """Trains, and says where the report is."""
+    process.restart_with_huge_pages()
+    from keras_widerresnet.tasks.classification.task import Classification
+    from keras_widerresnet.training.run import train
+
+    logging.getLogger("keras_widerresnet").setLevel(logging.INFO)
+    print(f"Report: {train(config, Classification)}")
+
+
+COMMAND = Command(
+    "train",
+    "Trains a wide residual network for classification, with the release's recipe as its default.",
+    "keras-widerresnet train --data=folder:PHOTOGRAPHS --structure=A1 --weights=imagenet-a1 --epochs=10 --output_dir=runs/mine",
+    TrainingConfig,
+    run,
+    check,
+)

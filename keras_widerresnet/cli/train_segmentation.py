@@ -1,0 +1,39 @@
+"""`keras-widerresnet train-segmentation`: a dilated network for segmentation."""
+
+from __future__ import annotations
+
+import logging
+
+from keras_widerresnet import runs
+from keras_widerresnet.cli import process
+from keras_widerresnet.cli.checks import check_start
+from keras_widerresnet.cli.command import Command
+from keras_widerresnet.data.names import SEGMENTATION, parse_name
+from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
+
+
+def check(config: SegmentationConfig) -> None:
+    """What the options alone tell."""
+    parse_name(config.data, SEGMENTATION)
+    check_start(config.weights, config.structure)
+    runs.may_start(config)
+
+
+def run(config: SegmentationConfig) -> None:
+    """Trains, and says where the report is."""
+    process.restart_with_huge_pages()
+    from keras_widerresnet.tasks.segmentation.task import Segmentation
+    from keras_widerresnet.training.run import train
+
+    logging.getLogger("keras_widerresnet").setLevel(logging.INFO)
+    print(f"Report: {train(config, Segmentation)}")
+
+
+COMMAND = Command(
+    "train-segmentation",
+    "Trains the release's dilated network for segmentation, with the release's recipe as its default.",
+    "keras-widerresnet train-segmentation --data=voc:VOCdevkit --weights=imagenet-a1 --output_dir=runs/voc",
+    SegmentationConfig,
+    run,
+    check,
+)

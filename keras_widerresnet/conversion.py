@@ -1,0 +1,163 @@
+"""From an original checkpoint to a `.weights.h5` file of ours, with a sidecar that says what network it is of."""
+
+from __future__ import annotations
+
+import pathlib
+
+import keras
+import numpy as np
+
+from keras_widerresnet.conversion_config import ConversionConfig
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.files import replacing
+from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, Facts
+from keras_widerresnet.networks import WiderResNet
+from keras_widerresnet.options import did_you_mean
+from keras_widerresnet.structures import STRUCTURES, Structure, find_structure, same_network
+from keras_widerresnet.units import kernels_at_zero
+from keras_widerresnet.weights.assign import assign_weights
+from keras_widerresnet.weights.checksums import check_known, checksums, recognise
+from keras_widerresnet.weights.find import converted_name, home
+from keras_widerresnet.weights.keras_file import read_keras_weights
+from keras_widerresnet.weights.official import layer_arrays
+from keras_widerresnet.weights.original import OFFICIAL_KIND, PSA_CLASSIFIER, Original, read_original
+from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained
+
+
+def convert(source: str | pathlib.Path, structure: str | Structure, output: str | pathlib.Path, width: float = 1.0) -> int:
+    """Converts an original checkpoint to a `.weights.h5` file, complete or not at all.
+
+    The network's kind is read off the file: a classification network with or without its classifier, or a segmentation network. Beside
+    `NAME.weights.h5` lies `NAME.weights.json`, which says what network the weights are of (`models.Facts`).
+
+    Args:
+        source: a file that `read_original` knows.
+        structure: the network that the parameters belong to, e.g. `"A1"`. The shapes cannot tell A, A1 and A2 apart; a published file whose
+            checksum is known must be of this structure.
+        output: the file to write, replaced if it exists; its name ends in `.weights.h5`.
+        width: the network's width.
+
+    Returns:
+        The number of values written, parameters and running statistics.
+
+    Raises:
+        InputError: if the file cannot be read, is known to be of another structure, or does not fit; then with one table of all that is
+            missing, unused or of another shape.
+    """
+    check_known(source, structure)
+    return _write(source, structure, pathlib.Path(output), width)
+
+
+def convert_file(config: ConversionConfig) -> tuple[pathlib.Path, int]:
+    """Converts an original file for a structure, or a published file, whose checksum then says what it is.
+
+    Args:
+        config: what to convert, and where to.
+
+    Returns:
+        The file written, and the number of values in it.
+
+    Raises:
+        InputError: if the source is not what it should be, does not fit, or the output exists.
+    """
+    source = pathlib.Path(config.source).expanduser()
+    known = _published(source, config.model)
+    structure = known[0].structure if known else _structure(config.model)
+    if config.output:
+        output = pathlib.Path(config.output).expanduser()
+    elif known:
+        output = home() / converted_name(*known)
+    else:
+        names = ", ".join(PRETRAINED)
+        raise InputError(f"--output is needed with --model={config.model}; only published files ({names}) have a place in the cache")
+    if output.exists() and not config.overwrite:
+        raise InputError(f"{str(output)!r} exists; --overwrite replaces it")
+    values = _write(source, structure, output, config.width)
+    if config.verify:
+        compare(source, output)
+    return output, values
+
+
+def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> None:
+    """Reads both files again and compares every value.
+
+    Raises:
+        InputError: naming the first layer that is not equal to the bit.
+    """
+    original = read_original(source)
+    expected, found = layer_arrays(original.parameters), read_keras_weights(converted)
+    expected.pop(PSA_CLASSIFIER.removesuffix("_weight"), None)
+    for name in sorted(expected.keys() | found.keys()):
+        ours, theirs = found.get(name, []), expected.get(name, [])
+        if len(ours) != len(theirs) or not all(map(np.array_equal, ours, theirs)):
+            raise InputError(f"{str(converted)!r} differs from {str(source)!r} in layer {name}")
+
+
+def _published(source: pathlib.Path, model: str) -> tuple[Pretrained, OriginalFile] | None:
+    """The record of the source, None for a file that was not published; an `InputError` if it is not what `model` says."""
+    digests = checksums(source)
+    known, wanted = recognise(*digests), PRETRAINED.get(model)
+    checksum = "md5 {}, sha256 {}".format(*digests)
+    if wanted and not (known and known[0] is wanted):
+        expected = "; ".join(f"{file.name}, {file.checksum}" for file in wanted.files)
+        received = f"that of {known[0].name!r}" if known else checksum
+        raise InputError(f"{str(source)!r} is refused: its checksum is {received}, and {model!r} is in {expected}")
+    if not known and not model:
+        raise InputError(f"{str(source)!r} is none of the published files: --model must say its structure. Its checksum: {checksum}")
+    if known and not wanted and model and not same_network(known[0].structure, _structure(model)):
+        raise InputError(f"{str(source)!r} is {known[1].name}: it is of Model {known[0].structure}, not of {model}")
+    return known
+
+
+def _structure(model: str) -> Structure:
+    try:
+        return find_structure(model)
+    except InputError as error:
+        names = ", ".join(PRETRAINED)
+        raise InputError(f"--model is a pretrained name ({names}) or a structure. {error}{did_you_mean(model, PRETRAINED)}") from None
+
+
+def _write(source: str | pathlib.Path, structure: str | Structure, output: pathlib.Path, width: float) -> int:
+    if not output.name.endswith(".weights.h5"):
+        raise InputError(f"The output's name must end in .weights.h5. Received: {str(output)!r}")
+    original = read_original(source)
+    model, facts = _network(original, structure, width), _facts(original, find_structure(structure), width)
+    arrays = layer_arrays(original.parameters)
+    ignore_head = original.classes is None
+    original.parameters.clear()  # so that each array is let go when it is assigned
+    assign_weights(model, arrays, repr(str(source)), ignore_head)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(output) as temporary:
+            model.save_weights(temporary)
+            facts.save_beside(output)  # before the weights are in place, so that none are there without it
+    except OSError as error:
+        raise InputError(f"{str(output)!r} cannot be written: {error}") from None
+    return model.count_params()
+
+
+def _network(original: Original, structure: str | Structure, width: float) -> keras.Model:
+    """The network, all zeros, whose weights `original` holds."""
+    with kernels_at_zero():
+        if original.classifier_convs:
+            return WideResNetFCN(structure, original.classes, original.classifier_convs, width=width)
+        top = {"classes": original.classes} if original.classes else {"include_top": False}
+        options = {"activation": original.activation, "pool_padding": original.pool_padding}
+        return WiderResNet(structure, width=width, input_shape=(None, None, 3), **top, **options)
+
+
+def _facts(original: Original, structure: Structure, width: float) -> Facts:
+    known = next((name for name, other in STRUCTURES.items() if same_network(other, structure)), "")
+    can_be_written = same_network(str(structure), structure)  # the notation has no word for halvings by stride
+    task = SEGMENTATION if original.classifier_convs else CLASSIFICATION
+    return Facts(
+        structure=known or (str(structure) if can_be_written else ""),
+        width=width,
+        # The official release trains with one convention and evaluates with another: its files leave the choice.
+        pool_padding="" if original.kind == OFFICIAL_KIND else original.pool_padding,
+        activation=original.activation,
+        task=task if original.classes else "",
+        classes=original.classes,
+        classifier_convs=original.classifier_convs,
+    )

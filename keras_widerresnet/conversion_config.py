@@ -1,0 +1,34 @@
+"""What a conversion of weights is, as a record."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keras_widerresnet.options import check, documented, option
+
+MODEL, OUTPUT = "Model", "Output"
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConversionConfig:
+    """A conversion of an original checkpoint to a `.weights.h5` file.
+
+    Raises:
+        InputError: for a value out of range.
+    """
+
+    source: str = option(help="official .params file, PyTorch state dict (psa or InPlace-ABN names) or resnet38d-tf's .h5", group=MODEL)
+    model: str = option(
+        "",
+        help="A, A1, A2 ... or a structure; or a pretrained name such as imagenet-a1, whose checksum the file must then have; "
+        "empty for a published file, which its checksum names",
+        group=MODEL,
+    )
+    width: float = option(1.0, help="factor for the channels of all stages", group=MODEL, least=0)
+    output: str = option("", help="the .weights.h5 file to write; empty for the cache, where the file is a published one", group=OUTPUT)
+    verify: bool = option(False, help="read both files again afterwards and compare every value", group=OUTPUT)
+    overwrite: bool = option(False, help="replace an existing output", group=OUTPUT)
+
+    def __post_init__(self):
+        check(self)

@@ -1,0 +1,175 @@
+"""Names of data sets, such as `digits` or `folder:PATH`: which there are, and whether one can be right, before TensorFlow is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.options import did_you_mean
+
+NO_VALIDATION, OWN_VALIDATION = "none", "auto"
+NUMBER, PATH = "SIZE", "PATH"
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """One kind of data set.
+
+    Args:
+        name: what comes before the colon.
+        takes: what comes after the colon: `PATH`, a folder that must exist; `NUMBER`; another word, for a name; empty for nothing.
+        is_optional: whether the name alone will do.
+        meanings: options that say what the classes are, with an example of each; one of them must be given.
+        parts: options for parts other than the usual ones.
+        others: further options, with what each takes.
+    """
+
+    name: str
+    takes: str = ""
+    is_optional: bool = False
+    meanings: tuple[tuple[str, str], ...] = ()
+    parts: tuple[str, ...] = ()
+    others: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """All ways to write such a name."""
+        if not self.takes:
+            return (self.name,)
+        full = f"{self.name}:{self.takes}"
+        if self.meanings:
+            return tuple(f"{full},{key}={value}" for key, value in self.meanings)
+        return (self.name, full) if self.is_optional else (full,)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return (*self.parts, *(key for key, _ in (*self.meanings, *self.others)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kinds:
+    """All kinds of data sets for a task; `noun` is what messages call one that is unknown."""
+
+    noun: str
+    kinds: tuple[Kind, ...]
+
+    def find(self, name: str) -> Kind | None:
+        return next((kind for kind in self.kinds if kind.name == name), None)
+
+
+PARTS = ("train", "test")
+CLASSIFICATION = Kinds(
+    "data set",
+    (
+        Kind("digits"),
+        Kind("folder", PATH),
+        Kind("idx", PATH),
+        Kind("tfds", "NAME"),
+        Kind("tfrecord", PATH),
+        Kind("fake", NUMBER, is_optional=True),
+    ),
+)
+SEGMENTATION = Kinds(
+    "segmentation data set",
+    (
+        Kind("voc", PATH, parts=PARTS),
+        Kind("cityscapes", PATH, parts=PARTS),
+        Kind("ade20k", PATH, parts=PARTS),
+        Kind("pascal_context", PATH, parts=PARTS),
+        Kind("pairs", PATH, parts=PARTS, meanings=(("classes", "N"), ("names", "sky+road+…")), others=(("ignore", "VALUE"),)),
+        Kind("shapes"),
+    ),
+)
+
+
+def describe(kinds: Kinds) -> str:
+    """The names of all kinds in words, for help texts and messages."""
+    with_parts = [kind for kind in kinds.kinds if kind.parts]
+    plain = [form for kind in kinds.kinds if not kind.parts for form in kind.forms]
+    if not with_parts:
+        return _either(plain)
+    parts = ", ".join(f"{part}=PART" for part in with_parts[0].parts)
+    others = [f"; {kind.name}: also with {key}={value}" for kind in with_parts for key, value in kind.others]
+    note = f"(each with {parts} where other parts are wanted{''.join(others)})"
+    return f"{_either([form for kind in with_parts for form in kind.forms])} {note}, or {_either(plain)}"
+
+
+def parse_name(name: str, kinds: Kinds) -> tuple[str, str]:
+    """The kind of a data set, and what comes after the colon, `~` expanded, with its options if it has any.
+
+    Args:
+        name: e.g. `"digits"`, `"folder:~/photographs"`, `"pairs:camvid,classes=11,ignore=11"`.
+        kinds: `CLASSIFICATION` or `SEGMENTATION`.
+
+    Raises:
+        InputError: for an unknown kind, an argument that is missing or cannot be, a path at which there is no folder, or wrong options.
+    """
+    before, _, argument = name.partition(":")
+    kind = kinds.find(before)
+    if kind is None or not _fits(name, argument, kind):
+        nearest = did_you_mean(before, [known.name for known in kinds.kinds]) if kind is None else ""
+        raise InputError(f"Unknown {kinds.noun} {name!r}; a data set is one of: {describe(kinds)}{nearest}")
+    if kind.takes != PATH:
+        return kind.name, argument
+    path, options = path_and_options(argument, kind)
+    expanded = os.path.expanduser(path)
+    if not os.path.isdir(expanded):
+        raise InputError(f"No folder at {path!r}; {kind.name}: takes the path of a folder")
+    return kind.name, ",".join([expanded, *(f"{key}={value}" for key, value in options.items())])
+
+
+def path_and_options(argument: str, kind: Kind) -> tuple[str, dict[str, str]]:
+    """Splits `PATH,KEY=VALUE,…`; of a kind without options all of it is the path.
+
+    Raises:
+        InputError: for options that the kind does not take, or that are given twice or without a value.
+    """
+    if not kind.options:
+        return argument, {}
+    path, *given = re.split(r",(?=[a-z]+=)", argument)
+    options = dict(option.split("=", 1) for option in given)
+    wrong = [key for key, value in options.items() if key not in kind.options or not value]
+    if wrong or len(options) < len(given):
+        allowed = ", ".join(f"{key}=…" for key in kind.options)
+        raise InputError(f"{kind.name}: takes the options {allowed}, each once. Received: {argument!r}")
+    _check_meanings(kind, options)
+    return path, options
+
+
+def held_out_share(choice: str) -> float | None:
+    """The share of the training images that `--validation=CHOICE` holds out; None where it is a word or a part's name.
+
+    Raises:
+        InputError: for a number that is not between 0 and 1.
+    """
+    try:
+        share = float(choice)
+    except ValueError:
+        return None
+    if not 0 < share < 1:
+        raise InputError(f"--validation takes a share of the training images between 0 and 1, such as 0.1. Received: {choice!r}")
+    return share
+
+
+def _fits(name: str, argument: str, kind: Kind) -> bool:
+    if not argument:
+        return name == kind.name and (kind.is_optional or not kind.takes)
+    return bool(kind.takes) and (kind.takes != NUMBER or (argument.isdecimal() and int(argument) > 0))
+
+
+def _check_meanings(kind: Kind, options: dict[str, str]) -> None:
+    if not kind.meanings:
+        return
+    if sum(key in options for key, _ in kind.meanings) != 1:
+        wanted = " or ".join(f"{key}={value}" for key, value in kind.meanings)
+        raise InputError(f"{kind.name}: takes either {wanted} (the classes of the masks' values 0, 1, …)")
+    numbers = [*options.get("ignore", "").split("+"), options.get("classes", "1")]
+    if not all(number.isdecimal() for number in numbers if number):
+        raise InputError(f"classes= and ignore= take whole numbers, several separated by +. Received: {options}")
+
+
+def _either(forms: list[str]) -> str:
+    *first, last = forms
+    return f"{', '.join(first)} or {last}" if first else last

@@ -1,0 +1,62 @@
+"""TensorFlow Datasets by name."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from keras_widerresnet.data.split import ImageData, ShardedSplit
+from keras_widerresnet.errors import InputError
+
+TEST_SPLITS = ("validation", "test")
+
+
+def tfds_images(name: str, data_dir: str | None = None) -> ImageData:
+    """A classification data set of TFDS with an `image` and a `label`, e.g. `"cifar10"` or `"imagenet2012"`.
+
+    Images are read encoded and decoded after shuffling, so no more than the shuffle buffer is in memory.
+
+    Args:
+        name: as in `tfds.builder`.
+        data_dir: where TFDS keeps its data; None for its default.
+
+    Raises:
+        InputError: if TFDS does not know the name, the set cannot be prepared, or it has no image and label.
+    """
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        raise InputError(f"TensorFlow Datasets has no data set {name!r}: {str(error).splitlines()[0]}") from None
+    missing = {"image", "label"} - set(builder.info.features or {})
+    if missing:
+        raise InputError(f"tfds:{name} has no {' and no '.join(sorted(missing))}; features: {sorted(builder.info.features or {})}")
+    try:
+        builder.download_and_prepare()
+    except (OSError, AssertionError, tfds.download.DownloadError) as error:
+        raise InputError(f"tfds:{name} could not be prepared in {builder.data_path}: {' '.join(str(error).split())}") from None
+    test = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
+    if test is None or "train" not in builder.info.splits:
+        raise InputError(f"tfds:{name} must have a train and a validation or test split. It has: {list(builder.info.splits)}")
+    if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
+        raise InputError(f"tfds:{name} is stored as {builder.info.file_format.value}; prepare it with file_format='tfrecord'")
+
+    def part(split: str) -> ShardedSplit:
+        others = [known for known in builder.info.splits if known != "train"]
+        if split not in others:
+            raise InputError(f"tfds:{name} has no split {split!r} beside its training images; it has: {', '.join(others)}")
+        return _split(builder, split)
+
+    class_names = tuple(builder.info.features["label"].names)
+    return ImageData(f"tfds:{name}", class_names, _split(builder, "train"), _split(builder, test), part=part)
+
+
+def _split(builder, split: str) -> ShardedSplit:
+    import tensorflow_datasets as tfds
+
+    def parse(record):
+        example = builder.info.features.deserialize_example(record, decoders={"image": tfds.decode.SkipDecoding()})
+        return example["image"], tf.cast(example["label"], tf.int32)
+
+    info = builder.info.splits[split]
+    return ShardedSplit([str(path) for path in info.filepaths], info.shard_lengths, parse)

@@ -1,0 +1,162 @@
+"""Folders of TFRecord shards, `train-00000-of-01024` and `validation-…`, with the feature names of TensorFlow's ImageNet shards."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import shutil
+
+import numpy as np
+import tensorflow as tf
+
+from keras_widerresnet.data.split import ImageData, ShardedSplit
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.files import replacing
+from keras_widerresnet.imagenet import imagenet_classes
+from keras_widerresnet.progress import progress_bar
+
+IMAGE, LABEL = "image/encoded", "image/class/label"
+INDEX_FILE = "index.json"
+PARTS = {"train": ("train",), "test": ("validation", "val", "test")}
+
+
+def tfrecords(path: str) -> ImageData:
+    """Images in TFRecord shards: `image/encoded` (JPEG or PNG bytes) and `image/class/label` (from 0, or from 1 as in TensorFlow's own).
+
+    Number of records, labels and class names stand in `index.json`; where it is missing all records are read once and it is written.
+    Other shards in the folder are parts to be had by name, `NAME-…`; those that the index does not know are read once each time.
+
+    Raises:
+        InputError: naming what is missing or damaged.
+    """
+    root = pathlib.Path(path)
+    shards = {part: _shards(root, names) for part, names in PARTS.items()}
+    index = _index(root, shards)
+    first = index["first_label"]
+
+    def parse(record):
+        features = {IMAGE: tf.io.FixedLenFeature([], tf.string), LABEL: tf.io.FixedLenFeature([], tf.int64)}
+        example = tf.io.parse_single_example(record, features)
+        return example[IMAGE], tf.cast(example[LABEL] - first, tf.int32)
+
+    def split(files, records):
+        unknown = [file.name for file in files if file.name not in records]
+        if unknown:
+            raise InputError(f"{root / INDEX_FILE} does not know {unknown[0]}: delete it to have it written anew")
+        return ShardedSplit([str(file) for file in files], [records[file.name] for file in files], parse)
+
+    def part(name):
+        files = _shards(root, (name,))
+        if set(files) & set(shards["train"]):
+            raise InputError(f"The shards {name}-* in {str(root)!r} hold training images: take another part")
+        # The index is of the usual parts only.
+        counted, labels = _counted([file for file in files if file.name not in index["records"]])
+        if not labels <= set(range(first, first + len(index["classes"]))):
+            raise InputError(f"The shards {name}-* in {str(root)!r} hold labels of no class: {sorted(labels)}")
+        return split(files, index["records"] | counted)
+
+    splits = (split(shards[part], index["records"]) for part in PARTS)
+    return ImageData(f"tfrecord:{path}", tuple(index["classes"]), *splits, part=part)
+
+
+def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shards: int, overwrite: bool = False) -> pathlib.Path:
+    """Writes a data set as TFRecord shards, training images in a random order, and their `index.json`.
+
+    Args:
+        data: images that are stored encoded are written as they are, others as PNG.
+        path: folder to write, complete or not at all.
+        train_shards, test_shards: number of files; at least one for each worker of a training.
+        overwrite: replace a folder of shards.
+
+    Raises:
+        InputError: if the folder exists, or there are fewer images than shards.
+    """
+    root = pathlib.Path(path)
+    if root.exists() and not (overwrite and (root / INDEX_FILE).is_file()):
+        raise InputError(f"{root} exists; --overwrite replaces a folder of shards, and nothing else")
+    for split, shards in ((data.train, train_shards), (data.test, test_shards)):
+        if not 1 <= shards <= split.size:
+            raise InputError(f"Between 1 and {split.size} shards can be written, one image in each at least. Received: {shards}")
+    records = {}
+    with replacing(root) as temporary:
+        temporary.mkdir(parents=True)
+        shuffled = data.train.shuffled(0, batch_size=1).map(lambda _, raw, label: (raw, label)).take(data.train.size)
+        records |= _write_shards(shuffled, data.train.size, temporary, "train", train_shards)
+        records |= _write_shards(data.test.ordered(), data.test.size, temporary, "validation", test_shards)
+        _write_index(temporary, data.class_names, 0, records)
+        if root.exists():
+            shutil.rmtree(root)
+    return root
+
+
+def _write_shards(examples, size: int, folder: pathlib.Path, part: str, shards: int) -> dict[str, int]:
+    """Consecutive images go to consecutive files, so that none differ by more than one in length."""
+    names = [f"{part}-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
+    bounds = [size * shard // shards for shard in range(shards + 1)]
+    read = iter(progress_bar(examples.prefetch(tf.data.AUTOTUNE).as_numpy_iterator(), desc=f"writing {part}", total=size))
+    for name, first, end in zip(names, bounds, bounds[1:], strict=False):
+        with tf.io.TFRecordWriter(str(folder / name)) as writer:
+            for _ in range(first, end):
+                writer.write(_record(*next(read)))
+    return {name: end - first for name, first, end in zip(names, bounds, bounds[1:], strict=False)}
+
+
+def _record(raw, label) -> bytes:
+    encoded = raw if isinstance(raw, bytes) else tf.io.encode_png(raw).numpy()
+    feature = {
+        IMAGE: tf.train.Feature(bytes_list=tf.train.BytesList(value=[encoded])),
+        LABEL: tf.train.Feature(int64_list=tf.train.Int64List(value=[int(label)])),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
+
+
+def _shards(root: pathlib.Path, names) -> list[pathlib.Path]:
+    files = sorted(file for file in root.glob("*") if file.is_file())
+    for name in names:
+        if found := [file for file in files if file.name.startswith(f"{name}-")]:
+            return found
+    raise InputError(f"No TFRecord shards {names[0]}-* in {str(root)!r}; a tfrecord: folder holds train-* and validation-* files")
+
+
+def _index(root: pathlib.Path, shards) -> dict:
+    if (root / INDEX_FILE).is_file():
+        try:
+            index = json.loads((root / INDEX_FILE).read_text())
+            return {key: index[key] for key in ("classes", "first_label", "records")}
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{root / INDEX_FILE} is damaged: delete it to have it written anew") from None
+    records, labels = _counted([file for part in shards.values() for file in part])
+    first = min(labels)
+    if first not in (0, 1):
+        raise InputError(f"Labels in {str(root)!r} must start at 0 or 1. Smallest: {first}")
+    count = max(labels) + 1 - first
+    is_imagenet = count == len(imagenet_classes())
+    classes = [name for _, name in imagenet_classes()] if is_imagenet else [str(label) for label in range(count)]
+    _write_index(root, classes, first, records)
+    return {"classes": classes, "first_label": first, "records": records}
+
+
+def _counted(files: list[pathlib.Path]) -> tuple[dict[str, int], set[int]]:
+    """Number of records in each file, and all labels in them; reads the files."""
+    records, labels = {}, set()
+    for file in progress_bar(files, desc="counting records", unit="files"):
+        counted = _labels(file)
+        records[file.name] = len(counted)
+        labels.update(counted.tolist())
+    return records, labels
+
+
+def _labels(file: pathlib.Path) -> np.ndarray:
+    parsed = tf.data.TFRecordDataset(str(file)).map(
+        lambda record: tf.io.parse_single_example(record, {LABEL: tf.io.FixedLenFeature([], tf.int64)})[LABEL],
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+    try:
+        return np.fromiter(parsed.as_numpy_iterator(), np.int64)
+    except tf.errors.OpError as error:
+        raise InputError(f"{file} is no file of records with {IMAGE} and {LABEL}: {error.message.splitlines()[0]}") from None
+
+
+def _write_index(folder: pathlib.Path, classes, first_label: int, records: dict[str, int]) -> None:
+    with replacing(folder / INDEX_FILE) as temporary:
+        temporary.write_text(json.dumps({"classes": list(classes), "first_label": first_label, "records": records}, indent=1) + "\n")

@@ -1,1 +1,0 @@
-"""Numbers and pictures of a trained network."""

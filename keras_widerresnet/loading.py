@@ -1,0 +1,165 @@
+"""From what people call a model to a Keras model, for all commands alike."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+
+from keras_widerresnet import models
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.models import Facts, Source
+from keras_widerresnet.networks import WiderResNet
+from keras_widerresnet.structures import Structure, find_structure, same_network
+from keras_widerresnet.weights.assign import assign_weights
+from keras_widerresnet.weights.checksums import checksums, recognise
+from keras_widerresnet.weights.find import find_weights
+from keras_widerresnet.weights.official import layer_arrays
+from keras_widerresnet.weights.original import read_original
+
+ANY_SIZE = (None, None, 3)
+OUTPUT_STRIDE = 8
+Arrays = dict[str, list[np.ndarray]]
+
+
+def load_keras_file(path: str | pathlib.Path) -> keras.Model:
+    """The model of a `.keras` file, not compiled.
+
+    Raises:
+        InputError: if Keras cannot load it.
+    """
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises many kinds
+        raise InputError(f"{str(path)!r} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
+
+
+def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", output_stride: int = OUTPUT_STRIDE) -> keras.Model:
+    """The Keras model that a source holds: probabilities (images, classes), or logits at the cells of a segmentation network.
+
+    Args:
+        source: of any kind but a SavedModel, which holds no Keras model.
+        width, pool_padding: of a network that is built here; 0 and empty for what the weights tell, see `models.Source`.
+        output_stride: of a segmentation network that is built here.
+
+    Raises:
+        InputError: if the weights cannot be found or read, hold no head, or do not tell their structure.
+    """
+    if source.kind == models.SAVED_MODEL:
+        raise InputError(
+            f"{source.text!r} is a SavedModel, which holds a frozen graph: give the run, .keras or .weights.h5 file it was made of"
+        )
+    if source.kind in (models.RUN, models.KERAS_FILE):
+        return load_keras_file(str(source.path))
+    options = {"width": source.width(width), "pool_padding": source.pool_padding(pool_padding)}
+    if source.record:
+        return _of_record(source, options, output_stride)
+    facts, arrays = _read_file(source)
+    built = {**options, "pool_padding": pool_padding or facts.pool_padding or "ceil"}
+    network = _of_arrays(source, facts, arrays, built, output_stride)
+    assign_weights(network, arrays, repr(source.text))
+    return network
+
+
+def load_arrays(source: Source, structure: Structure, include_top: bool) -> Arrays:
+    """Layer name -> arrays of a source, whatever network it is for, of the structure that the source itself tells or else of this one.
+
+    Args:
+        source: of any kind but a SavedModel.
+        structure: the structure where the source tells none.
+        include_top: whether the classifier is wanted, where the weights have a name.
+
+    Raises:
+        InputError: if the weights cannot be found or read.
+    """
+    if source.kind == models.SAVED_MODEL:
+        raise InputError(
+            f"{source.text!r} is a SavedModel, which holds a frozen graph: give the run, .keras or .weights.h5 file it was made of"
+        )
+    if source.record:
+        own = source.structure or structure
+        return find_weights(source.record.name, own, include_top=include_top and not source.record.classifier_convs)
+    return find_weights(str(source.path), structure)
+
+
+def class_names(source: Source, classes: int, file: str, of_data: Callable[[str], Sequence[str]]) -> tuple[str, ...]:
+    """The names of a network's classes: of a file, of the weights, of the run's data, else numbers.
+
+    Args:
+        source: where the network comes from.
+        classes: number of its classes.
+        file: text file with one name a line; empty for none.
+        of_data: the class names of a data set by its name, for runs that kept none.
+
+    Raises:
+        InputError: if there is no such file, or it has another number of names, or the run's data are not to be had.
+    """
+    if file:
+        if not pathlib.Path(file).is_file():
+            raise InputError(f"No file of class names at {file!r}")
+        names = tuple(pathlib.Path(file).read_text().splitlines())
+        if len(names) != classes:
+            raise InputError(f"The network has {classes} classes, and there are {len(names)} class names")
+        return names
+    if len(source.facts.class_names) == classes:
+        return source.facts.class_names
+    if classes == len(models.imagenet_classes()):
+        return tuple(name for _, name in models.imagenet_classes())
+    if source.run is None or "data" not in source.run.flags:
+        return tuple(f"class {k}" for k in range(classes))
+    try:
+        names = tuple(of_data(source.run.flags["data"]))
+    except InputError as error:
+        raise InputError(f"The run's data, whose class names are wanted, cannot be had; give --class_names. {error}") from None
+    if len(names) != classes:
+        raise InputError(f"The network has {classes} classes, and there are {len(names)} class names")
+    return names
+
+
+def _of_record(source: Source, options: Mapping[str, object], output_stride: int) -> keras.Model:
+    record, structure = source.record, source.structure
+    assert record is not None and structure is not None
+    if record.classifier_convs:
+        return WideResNetFCN(structure, record.classes, record.classifier_convs, output_stride, record.name, **options)
+    shape = {"input_shape": ANY_SIZE, "classes": record.classes, "activation": record.activation}
+    return WiderResNet(structure, weights=record.name, **shape, **options)
+
+
+def _read_file(source: Source) -> tuple[Facts, Arrays]:
+    """What is known of a file of weights, and its arrays."""
+    structure = source.structure
+    if source.kind == models.WEIGHTS_FILE:
+        if structure is None:
+            raise InputError(_needs_model(source))
+        return source.facts, find_weights(str(source.path), structure)
+    known = recognise(*checksums(str(source.path)))
+    if known and structure is None:
+        structure = find_structure(known[0].structure)
+    if structure is None:
+        raise InputError(_needs_model(source))
+    if known and not same_network(known[0].structure, structure):
+        raise InputError(f"{source.text!r} is {known[1].name}: it is of Model {known[0].structure}, not of {structure}")
+    original = read_original(str(source.path))
+    padding = "" if original.kind == "mxnet" else original.pool_padding  # of official files the choice is the user's
+    facts = Facts(structure=structure.name or str(structure), pool_padding=padding, activation=original.activation)
+    return facts, layer_arrays(original.parameters)
+
+
+def _of_arrays(source: Source, facts: Facts, arrays: Arrays, options: Mapping[str, object], output_stride: int) -> keras.Model:
+    """The network of a file's head, at its initial weights."""
+    heads = {name: found[0].ndim for name, found in arrays.items() if re.fullmatch(r"linear\d+", name)}
+    if not heads:
+        raise InputError(f"{source.text!r} holds no classifier and no segmentation head (a layer linear<classes>)")
+    (name, dimensions), *_ = heads.items()
+    classes = int(name.removeprefix("linear"))
+    if dimensions == 4:
+        return WideResNetFCN(facts.structure, classes, 2 if "conv6a" in arrays else 1, output_stride, **options)
+    return WiderResNet(facts.structure, classes=classes, input_shape=ANY_SIZE, activation=facts.activation, **options)
+
+
+def _needs_model(source: Source) -> str:
+    return f"--model is needed with --weights={source.text}: the file does not tell its structure, e.g. A1 or 112-1-1-1-1-9-1-1"

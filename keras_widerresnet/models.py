@@ -1,0 +1,234 @@
+"""What people call a model: a pretrained name, a run, a file, a SavedModel; what is known of each before it is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.files import replacing
+from keras_widerresnet.imagenet import imagenet_classes
+from keras_widerresnet.label_maps import LABEL_MAPS
+from keras_widerresnet.options import did_you_mean, option
+from keras_widerresnet.runs import CLASSIFICATION, SEGMENTATION, Run
+from keras_widerresnet.structures import POOL_PADDINGS, Structure, find_structure
+from keras_widerresnet.weights.first_bytes import is_original
+from keras_widerresnet.weights.registry import PRETRAINED, Pretrained, find_record
+
+MODEL = "Model"
+PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KINDS = (
+    "pretrained name",
+    "run directory",
+    ".keras file",
+    ".weights.h5 file",
+    "SavedModel version",
+    "original file",
+)
+KERAS_KINDS = tuple(kind for kind in KINDS if kind != SAVED_MODEL)
+DEFAULT_MODEL = "A"
+IMAGENET = "imagenet"
+GRAPH_FILE, LABELS_FILE = "saved_model.pb", "assets/labels.txt"
+_WEIGHTS_SUFFIX, _SIDECAR_SUFFIX = ".weights.h5", ".weights.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BuildOptions:
+    """How a network is built where its weights do not tell it."""
+
+    model: str = option(
+        "",
+        help="A, A1, A2 ... or a structure, for files that do not tell it; empty for what the weights tell, and A for imagenet",
+        group=MODEL,
+    )
+    width: float = option(0.0, help="factor for the channels of all stages; 0 for what the weights tell, or 1", group=MODEL, least=0)
+    pool_padding: str = option(
+        "",
+        help="padding of the max pools; empty for the published protocol's, what the weights tell, or ceil",
+        group=MODEL,
+        choices=("", *POOL_PADDINGS),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelOptions(BuildOptions):
+    """Which network: the options of every command that takes a model."""
+
+    weights: str = option(
+        help="a pretrained name, a run directory, a .keras or .weights.h5 file, an original file, or a version of a SavedModel", group=MODEL
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SegmenterOptions(ModelOptions):
+    """Which segmentation network."""
+
+    output_stride: int = option(
+        8, help="output stride of a segmentation network that is built from a name or a file of weights", group=MODEL, choices=(8, 16, 32)
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What is known of a network beside its weights; the sidecar `NAME.weights.json` of a converted file holds the same.
+
+    Args:
+        structure: name or notation; empty where nothing tells.
+        width: factor for the channels; None where nothing tells.
+        pool_padding: of the max pools; empty where nothing tells, or where the choice is the user's.
+        activation: `"relu"` or `"leaky_relu"`.
+        task: `"classification"` or `"segmentation"`; empty where only the loaded network can tell.
+        classes: number of classes; None for features alone, or where nothing tells.
+        classifier_convs: convolutions of the segmentation head.
+        class_names: in order; empty where nothing tells.
+    """
+
+    structure: str = ""
+    width: float | None = None
+    pool_padding: str = ""
+    activation: str = "relu"
+    task: str = ""
+    classes: int | None = None
+    classifier_convs: int = 0
+    class_names: tuple[str, ...] = ()
+
+    def save_beside(self, weights: pathlib.Path) -> None:
+        """Writes the sidecar of a `.weights.h5` file."""
+        with replacing(sidecar(weights)) as temporary:
+            temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where a network is to come from, and all that is known of it before it is loaded.
+
+    Args:
+        text: as it was given.
+        kind: one of `KINDS`.
+        path: the file, or the folder of a SavedModel; None for a pretrained name.
+        facts: what is known of the network.
+        record: the published weights that it holds; None for others.
+        run: the run that trained it; None where there is none.
+    """
+
+    text: str
+    kind: str
+    path: pathlib.Path | None
+    facts: Facts
+    record: Pretrained | None = None
+    run: Run | None = None
+
+    @property
+    def structure(self) -> Structure | None:
+        return find_structure(self.facts.structure) if self.facts.structure else None
+
+    def pool_padding(self, chosen: str = "") -> str:
+        """The convention that a network built here has: the one chosen, that of the weights or their protocol, or the paper's."""
+        return chosen or self.facts.pool_padding or "ceil"
+
+    def width(self, chosen: float = 0.0) -> float:
+        """The width that a network built here has: the one chosen, that of the weights, or 1."""
+        return chosen or self.facts.width or 1.0
+
+
+def find_source(weights: str, model: str = "") -> Source:
+    """What `weights` means.
+
+    Args:
+        weights: a pretrained name, a run directory (its final network), a `.keras` file, a `.weights.h5` file, an original file, or the
+            folder of a SavedModel version (of a folder of versions the last one).
+        model: the structure, where it is not that of the weights or they do not tell it.
+
+    Raises:
+        InputError: if there is nothing of that name, with the nearest name, or it holds no network.
+    """
+    if weights == IMAGENET or weights in PRETRAINED:
+        return _pretrained(weights, model)
+    path = pathlib.Path(weights).expanduser()
+    if not path.exists():
+        raise InputError(f"Nothing at {weights!r}. {what_a_model_is()}{did_you_mean(weights, (IMAGENET, *PRETRAINED))}")
+    chosen = {"structure": model} if model else {}
+    if path.is_dir():
+        run = Run.at(path)
+        if run:
+            return Source(weights, RUN, run.final_network(), dataclasses.replace(_facts_of_run(run), **chosen), run=run)
+        return _saved_model(weights, path, chosen)
+    run = Run.at(path.parent)
+    if path.suffix == ".keras":
+        return Source(weights, KERAS_FILE, path, dataclasses.replace(_facts_of_run(run) if run else Facts(), **chosen), run=run)
+    if path.name.endswith(_WEIGHTS_SUFFIX):
+        return Source(weights, WEIGHTS_FILE, path, dataclasses.replace(_read_sidecar(path), **chosen))
+    if not is_original(path):
+        raise InputError(f"{weights!r} is no model: it begins like no weights file. {what_a_model_is()}")
+    return Source(weights, ORIGINAL_FILE, path, Facts(**chosen))
+
+
+def what_a_model_is() -> str:
+    """The kinds of models in words."""
+    return (
+        "A model is a run directory, a .keras file, a .weights.h5 file, an original file, a SavedModel version, "
+        f"or one of {', '.join((IMAGENET, *PRETRAINED))}"
+    )
+
+
+def sidecar(weights: pathlib.Path) -> pathlib.Path:
+    """The file beside a `.weights.h5` file that says what network it is of."""
+    return weights.with_name(weights.name.removesuffix(_WEIGHTS_SUFFIX) + _SIDECAR_SUFFIX)
+
+
+def _pretrained(name: str, model: str) -> Source:
+    record = find_record(name, find_structure(model or DEFAULT_MODEL))
+    assert record is not None
+    facts = Facts(
+        structure=model or record.structure,
+        pool_padding=record.pool_padding or record.tested_pool_padding,
+        activation=record.activation,
+        task=SEGMENTATION if record.classifier_convs else CLASSIFICATION,
+        classes=record.classes,
+        classifier_convs=record.classifier_convs,
+        class_names=_published_class_names(record),
+    )
+    return Source(name, PRETRAINED_NAME, None, facts, record=record)
+
+
+def _published_class_names(record: Pretrained) -> tuple[str, ...]:
+    if record.classes == len(imagenet_classes()):
+        return tuple(name for _, name in imagenet_classes())
+    benchmark = record.name.split("-")[0]
+    labels = LABEL_MAPS.get(benchmark)
+    return labels.class_names if labels and labels.classes == record.classes else ()
+
+
+def _facts_of_run(run: Run) -> Facts:
+    # A structure whose halvings were chosen by a flag has no name.
+    structure = "" if run.flags.get("downsampling") else run.flags.get("structure", "")
+    return Facts(
+        structure=structure,
+        width=float(run.flags.get("width", 1)),
+        pool_padding=run.flags.get("pool_padding", ""),
+        task=run.task,
+        classes=len(run.class_names) or None,
+        classifier_convs=int(run.flags.get("classifier_convs", 0)),
+        class_names=run.class_names,
+    )
+
+
+def _saved_model(weights: str, path: pathlib.Path, chosen: dict[str, str]) -> Source:
+    versions = [entry for entry in path.iterdir() if entry.name.isdecimal() and (entry / GRAPH_FILE).is_file()]
+    if not (path / GRAPH_FILE).is_file() and not versions:
+        raise InputError(f"{weights!r} is a folder, and neither a run directory nor a SavedModel. {what_a_model_is()}")
+    version = path if (path / GRAPH_FILE).is_file() else max(versions, key=lambda entry: int(entry.name))
+    labels = version / LABELS_FILE
+    names = tuple(labels.read_text().splitlines()) if labels.is_file() else ()
+    return Source(weights, SAVED_MODEL, version, Facts(class_names=names, classes=len(names) or None, **chosen))
+
+
+def _read_sidecar(weights: pathlib.Path) -> Facts:
+    path = sidecar(weights)
+    if not path.is_file():
+        return Facts()
+    try:
+        content = json.loads(path.read_text())
+        return Facts(**{**content, "class_names": tuple(content.get("class_names", ()))})
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{str(path)!r} does not say what network {weights.name} is of: {error}") from None

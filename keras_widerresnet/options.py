@@ -1,0 +1,133 @@
+"""Options as fields of typed records: name, type, default, choices, bounds and help are declared once, and flags are made of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from keras_widerresnet.errors import InputError
+
+_KEY = "option"
+
+
+@dataclasses.dataclass(frozen=True)
+class Option:
+    """What is known of one field of a record.
+
+    Args:
+        help: one line for people, without a full stop where it is a fragment.
+        group: heading under which `--help` lists it.
+        choices: the values that it may have; of a tuple those that its entries may have.
+        least, most: bounds of a number, both allowed.
+        repeats: whether a run depends on it, so that it belongs into the run's flag file.
+        then: what runs did before the option was there; None where that is its default.
+        is_positional: whether the command line has it beside the flags.
+    """
+
+    help: str
+    group: str
+    choices: tuple = ()
+    least: float | None = None
+    most: float | None = None
+    repeats: bool = True
+    then: Any = None
+    is_positional: bool = False
+
+
+def option(default: Any = dataclasses.MISSING, *, help: str, group: str, **facts: Any) -> Any:
+    """A field of a record with its `Option`; without a default it must be given."""
+    metadata = {_KEY: Option(help, group, **facts)}
+    if default is dataclasses.MISSING:
+        return dataclasses.field(metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def redefined(record: type, name: str, default: Any) -> Any:
+    """The field of a base record with another default."""
+    return dataclasses.field(default=default, metadata={_KEY: options_of(record)[name]})
+
+
+def options_of(record: type | Any) -> dict[str, Option]:
+    """The options of a record or its class by name, in the order of its fields."""
+    return {field.name: field.metadata[_KEY] for field in dataclasses.fields(record) if _KEY in field.metadata}
+
+
+def documented(record: type) -> type:
+    """Adds the options to a record's docstring."""
+    options, types = options_of(record), {field.name: field.type for field in dataclasses.fields(record)}
+    lines = [f"        {name} ({types[name]}): {known.help}" for name, known in options.items()]
+    record.__doc__ = f"{record.__doc__.rstrip()}\n\n    Args:\n" + "\n".join(lines) + "\n    " if record.__doc__ else None
+    return record
+
+
+def check(record: Any) -> None:
+    """Raises `InputError` for the first option of a record that is out of its choices or bounds, or not finite."""
+    for name, known in options_of(record).items():
+        value = getattr(record, name)
+        values = value if isinstance(value, tuple) else (value,)
+        for one in values:
+            if known.choices and one not in known.choices:
+                word = "any" if isinstance(value, tuple) else "one"
+                allowed = ", ".join(str(choice) for choice in known.choices if choice not in ("", None))
+                raise InputError(f"--{name} must be {word} of {allowed}. Received: {one!r}{did_you_mean(str(one), known.choices)}")
+            if isinstance(one, (int, float)) and not isinstance(one, bool):
+                _check_bounds(name, one, known)
+
+
+def _check_bounds(name: str, value: float, known: Option) -> None:
+    least, most = known.least, known.most
+    if abs(value) < float("inf") and (least is None or value >= least) and (most is None or value <= most):
+        return
+    if least is not None and most is not None:
+        bounds = f"between {least:g} and {most:g}"
+    elif least is not None:
+        bounds = "not be negative" if least == 0 else f"at least {least:g}"
+    else:
+        bounds = "a finite number" if most is None else f"at most {most:g}"
+    raise InputError(f"--{name} must {'' if bounds.startswith('not') else 'be '}{bounds}. Received: {value}")
+
+
+def flag_lines(record: Any) -> dict[str, str]:
+    """Name -> its line of a flag file, for all options that a run depends on."""
+    return {name: flag_line(name, getattr(record, name)) for name, known in options_of(record).items() if known.repeats}
+
+
+def flag_line(name: str, value: object) -> str:
+    """An option as one argument of the command line, e.g. `--width=0.5`, `--noflip`, `--scales=256,320`."""
+    if isinstance(value, bool):
+        return f"--{name}={str(value).lower()}"
+    if isinstance(value, tuple):
+        return f"--{name}={','.join(map(str, value))}"
+    return f"--{name}={'' if value is None else value}"
+
+
+def given_flags(record: Any) -> list[str]:
+    """The options of a record that are not at their defaults, as a person would write them on the command line."""
+    defaults = {field.name: field.default for field in dataclasses.fields(record)}
+    given = {name: getattr(record, name) for name, known in options_of(record).items() if not known.is_positional}
+    return [
+        f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else flag_line(name, value)
+        for name, value in given.items()
+        if value != defaults[name]
+    ]
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """` Did you mean 'NAME'?` for the nearest of some names, or nothing where none is near."""
+    found = difflib.get_close_matches(word.lower(), {name.lower(): name for name in names if name}, n=1, cutoff=0.6)
+    by_lower = {name.lower(): name for name in names if name}
+    return f". Did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+def types_of(record: type) -> dict[str, Any]:
+    """Name -> type of each option of a record, resolved."""
+    hints = typing.get_type_hints(record)
+    return {name: hints[name] for name in options_of(record)}
+
+
+def values_of(record: Any, names: Collection[str]) -> dict[str, Any]:
+    """Some fields of a record by name."""
+    return {name: getattr(record, name) for name in names}

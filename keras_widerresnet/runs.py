@@ -1,0 +1,243 @@
+"""The run directory: the only place that knows its files, reads them and writes them. Needs no TensorFlow."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import importlib.metadata
+import json
+import pathlib
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.files import replacing
+from keras_widerresnet.options import flag_line, flag_lines, options_of
+
+# What every run has.
+FLAGS_FILE, VERSIONS_FILE, FACTS_FILE, METRICS_FILE = "flags.txt", "versions.json", "run.json", "metrics.csv"
+CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER = "checkpoints", "tensorboard"
+BEST_FILE, FINAL_FILE, REPORT_FILE = "best.keras", "final.keras", "report.md"
+# What a report's tables and pictures are called, of a run as of an evaluation or an analysis.
+RESULTS_FILE, PER_CLASS_FILE, PREDICTIONS_FILE, PREDICTIONS_FOLDER = "results.json", "per_class.csv", "predictions.csv", "predictions"
+CURVES_FILE, CONFUSION_FILE, MISTAKES_FILE = "curves.png", "confusion_matrix.png", "worst_mistakes.png"
+OVERLAYS_FILE, CLASS_IOU_FILE = "overlays.png", "class_iou.png"
+CLASSIFICATION_EVALUATION = {RESULTS_FILE, REPORT_FILE, PER_CLASS_FILE, PREDICTIONS_FILE}
+SEGMENTATION_EVALUATION = {RESULTS_FILE, REPORT_FILE, PER_CLASS_FILE, OVERLAYS_FILE, CLASS_IOU_FILE}
+
+CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
+PACKAGES = ("keras", "numpy", "tensorflow-datasets", "scikit-learn", "matplotlib")
+TENSORFLOWS = ("tensorflow", "tensorflow-cpu")
+_SEGMENTATION_FLAG = "classifier_convs"  # which tells the task of runs that have no facts file
+
+Config = TypeVar("Config")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run directory that is there.
+
+    Args:
+        path: the directory.
+    """
+
+    path: pathlib.Path
+
+    @classmethod
+    def at(cls, path: str | pathlib.Path) -> Run | None:
+        """The run at `path`; None where that is no run directory."""
+        path = pathlib.Path(path)
+        return cls(path) if (path / FLAGS_FILE).is_file() else None
+
+    @classmethod
+    def finished(cls, path: str | pathlib.Path) -> Run:
+        """The run at `path`, which must be finished.
+
+        Raises:
+            InputError: if it is not, or there is none.
+        """
+        run = cls.at(path)
+        if run is None or not run.is_finished:
+            raise InputError(f"{str(path)!r} is not the directory of a finished run (no {REPORT_FILE if run else FLAGS_FILE})")
+        return run
+
+    @functools.cached_property
+    def flags(self) -> dict[str, str]:
+        """Name -> value as it was written, of all options that the run depends on."""
+        lines = (self.path / FLAGS_FILE).read_text().splitlines()
+        return dict(line[2:].split("=", 1) for line in lines if line.startswith("--") and "=" in line)
+
+    @property
+    def flags_text(self) -> str:
+        """The run's flag file."""
+        return (self.path / FLAGS_FILE).read_text().strip()
+
+    @functools.cached_property
+    def facts(self) -> dict[str, Any]:
+        """Task, class names, numbers of images, protocol and, at the end, results; empty for runs of versions that did not keep them."""
+        path = self.path / FACTS_FILE
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    @property
+    def task(self) -> str:
+        """`"classification"` or `"segmentation"`."""
+        return self.facts.get("task", SEGMENTATION if _SEGMENTATION_FLAG in self.flags else CLASSIFICATION)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order of the outputs; empty for runs that did not keep them."""
+        return tuple(self.facts.get("class_names", ()))
+
+    @property
+    def is_finished(self) -> bool:
+        return (self.path / REPORT_FILE).is_file()
+
+    def metrics(self) -> list[dict[str, float]]:
+        """The rows of its epochs; none before the first is over."""
+        path = self.path / METRICS_FILE
+        if not path.is_file():
+            return []
+        with path.open(newline="") as file:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+
+    def results(self) -> list[tuple[str, str]]:
+        """The report's table of results, (what, value); none before the report is written."""
+        if "results" in self.facts:
+            return [(what, value) for what, value in self.facts["results"]]
+        return self._reported_results() if self.is_finished else []
+
+    def _reported_results(self) -> list[tuple[str, str]]:
+        """The first table of the report, for runs that kept their results nowhere else."""
+        lines = iter((self.path / REPORT_FILE).read_text().splitlines())
+        table = []
+        for line in lines:
+            if line.startswith("|"):
+                table.append(tuple(cell.strip() for cell in line.strip("|").split("|")))
+            elif table:
+                break
+        return [(what, value) for what, value in table[2:]]
+
+    def final_network(self) -> pathlib.Path:
+        """The file of the network after the last step.
+
+        Raises:
+            InputError: if the run has not come to its end.
+        """
+        path = self.path / FINAL_FILE
+        if not path.is_file():
+            raise InputError(f"{str(self.path)!r} holds no final network yet: the run goes on with its own command and --resume")
+        return path
+
+    @property
+    def best_network(self) -> pathlib.Path | None:
+        """The file of the network with the best score so far."""
+        path = self.path / BEST_FILE
+        return path if path.is_file() else None
+
+    def keep_results(self, results: Sequence[tuple[str, str]]) -> None:
+        """Adds the report's results to the facts."""
+        _write_json(self.path / FACTS_FILE, {**self.facts, "results": [list(row) for row in results]})
+
+    def write_report(self, text: str) -> pathlib.Path:
+        """Writes the report, which ends a run; returns its path."""
+        with replacing(self.path / REPORT_FILE) as temporary:
+            temporary.write_text(text)
+        return self.path / REPORT_FILE
+
+
+def may_start(config: Config) -> tuple[Config, bool]:
+    """What may be done with a configuration's directory.
+
+    Args:
+        config: a `training.config.RunConfig`.
+
+    Returns:
+        The configuration to go on with, and whether the run is finished already. A resumed run keeps what it did before an option was
+        there, unless that option is given.
+
+    Raises:
+        InputError: for an existing directory that is not to be touched, or a run of other options.
+    """
+    path = pathlib.Path(config.output_dir)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return config, False
+    if not (config.overwrite or config.resume):
+        raise InputError(f"{path} exists: --resume goes on with that run, --overwrite replaces it, --output_dir names another")
+    run = Run.at(path)
+    if run is None:
+        raise InputError(f"{path} exists and is not a run directory (no {FLAGS_FILE}): choose another --output_dir")
+    if config.overwrite:
+        return config, False
+    return _as_before(config, run), run.is_finished
+
+
+def _as_before(config: Config, run: Run) -> Config:
+    known = options_of(config)
+    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    lines, kept, changed = flag_lines(config), {}, []
+    for name, line in lines.items():
+        if name in run.flags:
+            differs = line != f"--{name}={run.flags[name]}"
+        else:
+            then = defaults[name] if known[name].then is None else known[name].then
+            is_said = getattr(config, name) != defaults[name]
+            differs = is_said and line != flag_line(name, then)
+            kept[name] = getattr(config, name) if is_said else then
+        changed += [line] if differs else []
+    if changed:
+        raise InputError(f"{run.path} was started with other flags; --resume needs the same. Different now: {' '.join(changed)}")
+    return dataclasses.replace(config, **kept)
+
+
+def prepare(config: Any, facts: Mapping[str, Any]) -> Run:
+    """Makes the directory of a run, with its flags, versions and facts, and without what an earlier run left if that is to be replaced.
+
+    Args:
+        config: a `training.config.RunConfig`.
+        facts: see `Run.facts`.
+    """
+    path = pathlib.Path(config.output_dir)
+    if config.overwrite and path.exists():
+        shutil.rmtree(path)
+    path.mkdir(parents=True, exist_ok=True)
+    _write_json(path / FACTS_FILE, facts)
+    _write_json(path / VERSIONS_FILE, versions())
+    if not (path / FLAGS_FILE).is_file():
+        with replacing(path / FLAGS_FILE) as temporary:
+            temporary.write_text("\n".join(flag_lines(config).values()) + "\n")
+    return Run(path)
+
+
+def versions() -> dict[str, str]:
+    """Package -> version, of Python, this package and what it computes with."""
+    found = {"python": platform.python_version(), "keras_widerresnet": importlib.metadata.version("keras_widerresnet")}
+    for name in (*TENSORFLOWS, *PACKAGES):
+        try:
+            found[name.removesuffix("-cpu")] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def forget_later_epochs(run: Run, epochs_done: int, score: str) -> float:
+    """Removes rows of epochs that a killed run logged but did not checkpoint; returns the best validation score of the rest."""
+    path = run.path / METRICS_FILE
+    if not path.exists() or not epochs_done:
+        path.unlink(missing_ok=True)
+        return -1.0
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if int(row["epoch"]) < epochs_done]
+    with replacing(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, reader.fieldnames or ())
+        writer.writeheader()
+        writer.writerows(rows)
+    return max(float(row[f"val_{score}"]) for row in rows)
+
+
+def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")

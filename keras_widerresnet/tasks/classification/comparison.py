@@ -1,0 +1,69 @@
+"""Runs side by side: those that differ only in their seed are one row of a table and one curve."""
+
+from __future__ import annotations
+
+import pathlib
+
+import numpy as np
+
+from keras_widerresnet import runs
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.imagenet import imagenet_classes
+from keras_widerresnet.runs import Run
+from keras_widerresnet.structures import find_structure
+from keras_widerresnet.tasks.classification import figures
+from keras_widerresnet.tasks.classification.config import ComparisonConfig
+
+METRIC = "val_accuracy"
+
+
+def compare_runs(config: ComparisonConfig) -> list[dict[str, object]]:
+    """Compares finished runs of classification on the same data; a row is named after its first run, without `-SEED`.
+
+    Where a picture is asked for, it shows the accuracy against the epoch, the mean over the seeds within their range.
+
+    Returns:
+        For each kind of run its name, structure, depth, parameters, multiply-adds, number of seeds, and mean, lowest and highest accuracy
+        after the last epoch, on the images on which epochs were scored.
+
+    Raises:
+        InputError: for a directory without a finished run of classification, or runs of the same kind and different lengths.
+    """
+    kinds: dict[tuple, list[tuple[Run, np.ndarray]]] = {}
+    for path in config.runs:
+        run, accuracies = _read(path)
+        kinds.setdefault(tuple(sorted(item for item in run.flags.items() if item[0] != "seed")), []).append((run, accuracies))
+    rows, curves = [], {}
+    for flags, found in kinds.items():
+        if len({len(accuracies) for _, accuracies in found}) > 1:
+            raise InputError(f"Runs of different lengths: {', '.join(str(run.path) for run, _ in found)}")
+        options, first = dict(flags), found[0][0]
+        structure, width = find_structure(options["structure"]), float(options["width"])
+        size = int(options["crop_size"]) or structure.crop_size
+        classes = config.classes or len(first.class_names) or len(imagenet_classes())
+        accuracies = np.stack([accuracies for _, accuracies in found])
+        name = first.path.name.rpartition("-")[0] or first.path.name
+        curves[name] = accuracies
+        scored = "test" if options.get("validation", "none") == "none" else "validation"
+        rows.append(
+            {
+                "runs": name,
+                "structure": f"{structure}, width {width:g}",
+                "depth": structure.depth,
+                "parameters": f"{structure.parameters(classes=classes, width=width) / 1e6:.2f} M",
+                "multiply-adds": f"{structure.multiply_adds(size, classes=classes, width=width) / 1e6:.1f} M",
+                "seeds": len(found),
+                f"{scored} accuracy": f"{accuracies[:, -1].mean():.2%}",
+                "lowest, highest": f"{accuracies[:, -1].min():.2%}, {accuracies[:, -1].max():.2%}",
+            }
+        )
+    if config.picture:
+        figures.accuracy_curves(curves, pathlib.Path(config.picture))
+    return rows
+
+
+def _read(path: str) -> tuple[Run, np.ndarray]:
+    run = Run.finished(path)
+    if run.task != runs.CLASSIFICATION:
+        raise InputError(f"{path!r} is a run of {run.task}; runs of classification are compared")
+    return run, np.array([row[METRIC] for row in run.metrics()])

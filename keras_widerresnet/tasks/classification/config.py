@@ -1,0 +1,149 @@
+"""What a run, an evaluation, a prediction and a comparison of classification are, as records."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keras_widerresnet.data.names import CLASSIFICATION, describe
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.models import ModelOptions
+from keras_widerresnet.options import check, documented, option, redefined, values_of
+from keras_widerresnet.protocols import CROPS, INTERPOLATIONS
+from keras_widerresnet.serving.config import SERVER, ServerOptions
+from keras_widerresnet.training.config import AUGMENTATION, DATA, NETWORK, RunConfig
+
+TRAINING_CROPS = ("center", "padded", "random_sized")
+TESTING, OUTPUT = "Testing", "Output"
+DATA_HELP = describe(CLASSIFICATION)
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What happens to a training image, in this order; the defaults are the release's.
+
+    Raises:
+        InputError: for a value out of range.
+    """
+
+    crop: str = option("random_sized", help="crop for training", group=AUGMENTATION, choices=TRAINING_CROPS)
+    rand_augment: int = option(0, help="keras-cv's RandAugment: operations for each image", group=AUGMENTATION, least=0)
+    magnitude: float = option(0.3, help="magnitude of RandAugment", group=AUGMENTATION, least=0, most=1)
+    color_jitter: float = option(
+        0.4,
+        help="brightness, contrast and saturation change by 1 ± this, in random order",
+        group=AUGMENTATION,
+        least=0,
+        most=1,
+    )
+    lighting: float = option(0.1, help="standard deviation of PCA lighting noise", group=AUGMENTATION, least=0)
+    flip: bool = option(True, help="mirror half of the training images", group=AUGMENTATION)
+    mixup: float = option(0.0, help="keras-cv's MixUp: alpha of the Beta distribution", group=AUGMENTATION, least=0)
+    cutmix: float = option(0.0, help="keras-cv's CutMix: alpha; with MixUp too, each batch gets one of them", group=AUGMENTATION, least=0)
+    label_smoothing: float = option(0.0, help="share of each label spread over all classes", group=AUGMENTATION, least=0, most=1)
+
+    def __post_init__(self):
+        check(self)
+
+    @property
+    def needs_keras_cv(self) -> bool:
+        return bool(self.rand_augment or self.mixup or self.cutmix)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FolderOptions:
+    """What is done with images of a folder that are not as they should be."""
+
+    skip_corrupt: bool = option(False, help="folder: leave out images that do not decode or are not RGB", group=DATA)
+    convert_rgb: bool = option(False, help="folder: take grey, alpha and CMYK images, converted to RGB", group=DATA)
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingConfig(Augmentation, FolderOptions, RunConfig):
+    """A run of classification; the defaults are the release's ImageNet recipe (official release).
+
+    Raises:
+        InputError: for a value out of range, or two that contradict each other.
+    """
+
+    data: str = option("tfds:imagenet2012", help=DATA_HELP, group=DATA)
+    dropout: float = option(0.0, help="dropout before the last convolution of the units of B6 and B7", group=NETWORK, least=0, most=1)
+
+    def __post_init__(self):
+        RunConfig.__post_init__(self)
+
+    def augmentation(self) -> Augmentation:
+        return Augmentation(**values_of(self, [field.name for field in dataclasses.fields(Augmentation)]))
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(ModelOptions):
+    """An evaluation of a classification network on the test images of a data set.
+
+    Raises:
+        InputError: for a value out of range.
+    """
+
+    weights: str = redefined(ModelOptions, "weights", "imagenet")
+    data: str = option("tfds:imagenet2012", help=DATA_HELP, group=DATA)
+    output_dir: str = option(help="folder to write: report, numbers, tables of classes and of images", group=OUTPUT)
+    scales: tuple[int, ...] = option(
+        (),
+        help="pixels of the shorter side, e.g. 320 or 256,320; empty for the published protocol, or the network's own",
+        group=TESTING,
+        least=1,
+    )
+    crop_size: int = option(0, help="side of the crops in pixels; 0 for the scale", group=TESTING, least=0)
+    crops: str = option(
+        "center", help="one crop, three along the longer side, or corners, centre and mirrors", group=TESTING, choices=tuple(CROPS)
+    )
+    flip: bool = option(False, help="average over mirrored views too", group=TESTING)
+    interpolation: str = option("bicubic", help="of the resize; auto: Lanczos when shrinking", group=TESTING, choices=INTERPOLATIONS)
+    batch_size: int = option(64, help="views that go through the network together, those of one image at least", group=TESTING, least=1)
+    overwrite: bool = option(False, help="replace an existing evaluation", group=OUTPUT)
+
+    def __post_init__(self):
+        check(self)
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictionConfig(ModelOptions, ServerOptions):
+    """The top classes of a few images, by a network here or, with `server`, by a server's.
+
+    Raises:
+        InputError: for a value out of range.
+    """
+
+    images: tuple[str, ...] = option(help="IMAGE", group=DATA, is_positional=True)
+    weights: str = redefined(ModelOptions, "weights", "imagenet")
+    crop_size: int = option(
+        0, help="pixels of the shorter side and of the crop; 0 for the published protocol, or the network's own", group=TESTING, least=0
+    )
+    interpolation: str = option("bicubic", help="of the resize; auto: Lanczos when shrinking", group=TESTING, choices=INTERPOLATIONS)
+    top: int = option(5, help="classes for each image", group=OUTPUT, least=1)
+    class_names: str = option("", help="text file with one class name a line; empty for those that the network comes with", group=OUTPUT)
+    output: str = option("", help="contact sheet (.png) to write", group=OUTPUT)
+    overwrite: bool = option(False, help="replace an existing contact sheet", group=OUTPUT)
+    batch_size: int = option(16, help="images a request", group=SERVER, least=1)
+    retries: int = option(3, help="tries after the first, if the server cannot be reached", group=SERVER, least=0)
+
+    def __post_init__(self):
+        check(self)
+        if self.output and not self.output.endswith(".png"):
+            raise InputError(f"--output is a .png file. Received: {self.output!r}")
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ComparisonConfig:
+    """Finished runs of classification side by side."""
+
+    runs: tuple[str, ...] = option(help="RUN", group=DATA, is_positional=True)
+    classes: int = option(0, help="number of classes of the data; 0 for what the runs say, and 1000 where they do not", group=DATA, least=0)
+    picture: str = option("", help="PNG file to write: test accuracy against the epoch", group=OUTPUT)
+
+    def __post_init__(self):
+        check(self)

@@ -1,0 +1,34 @@
+"""Data sets for classification by name."""
+
+from __future__ import annotations
+
+from keras_widerresnet.data.names import CLASSIFICATION, parse_name
+from keras_widerresnet.data.sources import arrays
+from keras_widerresnet.data.sources.folder import CACHE_BYTES, folder
+from keras_widerresnet.data.sources.tfds import tfds_images
+from keras_widerresnet.data.sources.tfrecord import tfrecords
+from keras_widerresnet.data.split import ImageData
+
+FAKE_SIZE = 224
+
+
+def load_data(
+    name: str, *, skip_corrupt: bool = False, convert_rgb: bool = False, verify: bool = True, cache_bytes: int = CACHE_BYTES
+) -> ImageData:
+    """The data set called `name`: `digits`, `folder:PATH`, `idx:PATH`, `tfds:NAME`, `tfrecord:PATH`, `fake` or `fake:SIZE`.
+
+    The options are those of `folder`, and mean nothing to the other sources.
+
+    Raises:
+        InputError: for an unknown name, or data that is missing or damaged.
+    """
+    kind, argument = parse_name(name, CLASSIFICATION)
+    if kind == "folder":
+        return folder(argument, skip_corrupt=skip_corrupt, convert_rgb=convert_rgb, verify=verify, cache_bytes=cache_bytes)
+    if kind == "idx":
+        return arrays.idx(argument)
+    if kind == "tfds":
+        return tfds_images(argument)
+    if kind == "tfrecord":
+        return tfrecords(argument)
+    return arrays.fake(int(argument or FAKE_SIZE)) if kind == "fake" else arrays.digits()

@@ -1,0 +1,296 @@
+"""Error rates of a classification network on a test split, and the directory that holds them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+from scipy.special import softmax
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix
+
+from keras_widerresnet.data.images import decode_rgb
+from keras_widerresnet.data.problems import UNREADABLE, cannot_be_read
+from keras_widerresnet.data.split import ImageData
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.files import check_output, created
+from keras_widerresnet.imagenet import imagenet_classes
+from keras_widerresnet.progress import progress_bar
+from keras_widerresnet.protocols import ClassificationProtocol
+from keras_widerresnet.reporting import markdown_table, settings_table, write_csv
+from keras_widerresnet.runs import CLASSIFICATION_EVALUATION, PER_CLASS_FILE, PREDICTIONS_FILE, REPORT_FILE, RESULTS_FILE
+from keras_widerresnet.tasks.classification.config import EvaluationConfig
+from keras_widerresnet.tasks.classification.data import load_data
+from keras_widerresnet.tasks.classification.network import Classifier, load_classifier
+from keras_widerresnet.tasks.classification.views import protocol_views
+from keras_widerresnet.weights.registry import IMAGENET, PRETRAINED, PublishedResult
+
+TOP_K = 5
+CONFIDENCE = 0.95
+SUM_TOLERANCE = 1e-3
+PER_CLASS_HEADERS = ("class", "images", "top-1 recall", "top-5 recall", "most frequent wrong class")
+RESULT_HEADERS = ("", "views of an image", "top-1 error %", "top-5 error %", "source")
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorRate:
+    """Wrong images among all, as shares in 0..1, with the Wilson interval (Wilson 1927) of 95 % for the sampling of the images."""
+
+    error: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, wrong: int, images: int) -> ErrorRate:
+        interval = binomtest(wrong, images).proportion_ci(CONFIDENCE, method="wilson")
+        return cls(wrong / images, float(interval.low), float(interval.high))
+
+    def __str__(self) -> str:
+        return f"{self.error * 100:.2f} ({self.low * 100:.2f} – {self.high * 100:.2f})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Args:
+        settings: what was evaluated and how, in words and numbers.
+        images: number of test images.
+        top1: share of images whose most probable class is wrong.
+        top5: share of images whose class is not among the five most probable; None where there are five classes or fewer.
+        published: published results of the same network.
+        report: path of the report.
+    """
+
+    settings: dict[str, object]
+    images: int
+    top1: ErrorRate
+    top5: ErrorRate | None
+    published: tuple[PublishedResult, ...]
+    report: pathlib.Path
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table of results under `RESULT_HEADERS`: ours, then what was published."""
+        ours = ("ours", str(self.settings["views"]), str(self.top1), str(self.top5 or "–"), f"{self.images:,} images")
+        return [ours] + [("published", p.seen, f"{p.top1_error:g}", f"{p.top5_error:g}", p.source) for p in self.published]
+
+
+def evaluate(config: EvaluationConfig) -> Evaluation:
+    """Evaluates a network on the test images of a data set, and writes the evaluation's folder, all of it or nothing.
+
+    Probabilities are averaged over all views of an image at all scales. Memory is for a few batches and one float64 per image and class.
+    Grey, alpha and CMYK images are converted to RGB. Weights with a published protocol are tested by it where the options say nothing else.
+
+    Returns:
+        The error rates, with their settings and the published ones.
+
+    Raises:
+        InputError: if an option, the network, the data or the folder is not as it must be; no folder is written then.
+    """
+    output_dir = pathlib.Path(config.output_dir)
+    check_output(output_dir, config.overwrite, CLASSIFICATION_EVALUATION)
+    protocol_of_options(config, None)
+    network = load_classifier(config)
+    protocol = protocol_of_options(config, network)
+    _check_sizes(network, config.weights, protocol)
+    images = load_data(config.data, convert_rgb=True, verify=False)
+    if network.classes != images.classes:
+        raise InputError(
+            f"{config.weights!r} has {network.classes} outputs and {config.data!r} has {images.classes} classes: they must be the same"
+        )
+    with created(output_dir) as folder:
+        probabilities, labels, are_logits = mean_probabilities(network, images, protocol, config.batch_size)
+        places = true_class_places(labels, probabilities)
+        others = {"weights": config.weights, "batch_size": config.batch_size, "outputs_are_logits": are_logits}
+        found = Evaluation(
+            _settings(network, images, protocol) | others,
+            images=len(labels),
+            top1=ErrorRate.of(int((places >= 1).sum()), len(labels)),
+            top5=ErrorRate.of(int((places >= TOP_K).sum()), len(labels)) if images.classes > TOP_K else None,
+            published=published_results(network) if images.classes == len(imagenet_classes()) else (),
+            report=output_dir / REPORT_FILE,
+        )
+        _write_files(folder, found, images, labels, probabilities, places)
+    return found
+
+
+def protocol_of_options(config: EvaluationConfig, network: Classifier | None) -> ClassificationProtocol:
+    """What the network sees of each image: the options, and where they give no scale the published protocol, or the network's own size.
+
+    Args:
+        config: the options.
+        network: what is tested; None to check the options alone.
+
+    Raises:
+        InputError: for options that cannot be, or a network that does not tell its size.
+    """
+    given = ClassificationProtocol(config.scales, config.crop_size, config.crops, config.flip, config.interpolation)
+    if config.scales or network is None:
+        return given
+    published = network.record.protocol if network.record else None
+    if not isinstance(published, ClassificationProtocol):
+        return dataclasses.replace(given, scales=(_own_scale(network, config.weights),))
+    crop_size = config.crop_size or published.crop_size
+    return dataclasses.replace(given, scales=published.scales, crop_size=crop_size)
+
+
+def mean_probabilities(
+    network: Classifier, data: ImageData, protocol: ClassificationProtocol, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Probabilities averaged over views and scales, one pass over the test split for each scale; shows a progress bar.
+
+    Args:
+        network, data: of the same number of classes.
+        protocol: what the network sees of an image.
+        batch_size: views that go through the network together, rounded down to whole images, one at least.
+
+    Returns:
+        Float64 (images, classes) in the order of the test split; int32 labels (images,); and whether the outputs were logits.
+
+    Raises:
+        InputError: if an image does not decode, or the outputs are not finite.
+    """
+    size = data.test.size
+    probabilities, labels = np.zeros((size, data.classes)), np.zeros(size, np.int32)
+    are_logits = None
+    with progress_bar(desc="evaluating", total=size * len(protocol.scales)) as bar:
+        for scale in protocol.scales:
+            first = 0
+            for images, batch_labels in _batches(data, protocol, scale, max(1, batch_size // protocol.count)):
+                outputs = np.asarray(network.predict(images.reshape(-1, *images.shape[2:])), np.float64)
+                if not np.isfinite(outputs).all():
+                    raise InputError("The network's outputs are not finite numbers: its weights are damaged, or not of this network")
+                are_logits = not _are_probabilities(outputs) if are_logits is None else are_logits
+                outputs = softmax(outputs, axis=1) if are_logits else outputs
+                rows = slice(first, first + len(images))
+                probabilities[rows] += outputs.reshape(len(images), protocol.count, -1).sum(axis=1)
+                labels[rows] = batch_labels
+                first = rows.stop
+                bar.update(len(images))
+    probabilities /= protocol.count * len(protocol.scales)
+    return probabilities, labels, bool(are_logits)
+
+
+def published_results(network: Classifier) -> tuple[PublishedResult, ...]:
+    """Published results of the same network; where no name tells whose weights it has, the paper's and the official release's."""
+    if network.structure is None or network.width not in (None, 1):
+        return ()
+    record = network.record or PRETRAINED.get(IMAGENET.get(network.structure.name, ""))
+    rows, paper = record.results if record else (), network.structure.published
+    if paper:
+        source = f"paper, Model {network.structure.name}" if network.structure.name.isalpha() else "paper"
+        rows += (PublishedResult("one crop, scale not told", paper.top1_error, paper.top5_error, source),)
+    return rows
+
+
+def true_class_places(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """How many classes stand before each image's own, int (images,): 0 is right, 4 and less is among the first five.
+
+    Of equally probable classes the one of lower index stands first, as with `argmax`.
+    """
+    own = probabilities[np.arange(len(labels)), labels][:, None]
+    before = np.arange(probabilities.shape[1]) < labels[:, None]
+    return ((probabilities > own) | ((probabilities == own) & before)).sum(axis=1)
+
+
+def _own_scale(network: Classifier, weights: str) -> int:
+    if network.size or network.structure:
+        return network.size or network.structure.crop_size
+    raise InputError(f"{weights!r} takes images of any size and does not tell its own: give --scales, or its structure with --model")
+
+
+def _check_sizes(network: Classifier, weights: str, protocol: ClassificationProtocol) -> None:
+    for size in protocol.sizes:
+        if network.size not in (None, size):
+            raise InputError(
+                f"{weights!r} takes images of {network.size} pixels only; --crop_size={network.size} cuts them. Received: {size}"
+            )
+        if network.pool_padding and network.structure:
+            network.structure.spatial_sizes(size, pool_padding=network.pool_padding)
+
+
+def _settings(network: Classifier, images: ImageData, protocol: ClassificationProtocol) -> dict[str, object]:
+    structure = network.structure
+    return {
+        "structure": structure and " ".join(dict.fromkeys(filter(None, (structure.name, str(structure))))),
+        "pool_padding": network.pool_padding,
+        "width": network.width,
+        "data": images.name,
+        "classes": images.classes,
+        **dataclasses.asdict(protocol),
+        "views": str(protocol),
+    }
+
+
+def _batches(data: ImageData, protocol: ClassificationProtocol, scale: int, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Float32 views (images, views, S, S, 3) of values 0..255, and int32 labels (images,)."""
+
+    def seen(raw, label):
+        return protocol_views(protocol, decode_rgb(raw), scale), label
+
+    examples = data.test.ordered().map(seen, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    try:
+        yield from examples.batch(images).prefetch(1).as_numpy_iterator()
+    except UNREADABLE as error:
+        raise cannot_be_read(data, error) from None
+
+
+def _are_probabilities(outputs: np.ndarray) -> bool:
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=SUM_TOLERANCE))
+
+
+def _write_files(
+    folder: pathlib.Path, found: Evaluation, data: ImageData, labels: np.ndarray, probabilities: np.ndarray, places: np.ndarray
+) -> None:
+    predicted = probabilities.argmax(axis=1)
+    write_csv(folder / PER_CLASS_FILE, PER_CLASS_HEADERS, _per_class(data.class_names, labels, predicted, places))
+    predictions = (
+        (data.test.name_of(i), data.class_names[labels[i]], data.class_names[k], f"{probabilities[i, k]:.6f}")
+        for i, k in enumerate(predicted)
+    )
+    write_csv(folder / PREDICTIONS_FILE, ("image", "class", "predicted", "probability of predicted"), predictions)
+    numbers = {"images": found.images}
+    for name, rate in (("top1", found.top1), ("top5", found.top5)):
+        for field in dataclasses.fields(ErrorRate):
+            numbers[f"{name}_{field.name}"] = getattr(rate, field.name) if rate else None
+    (folder / RESULTS_FILE).write_text(json.dumps(found.settings | numbers, indent=2) + "\n")
+    (folder / REPORT_FILE).write_text(_report(found, data.name))
+
+
+def _per_class(class_names: Sequence[str], labels: np.ndarray, predicted: np.ndarray, places: np.ndarray) -> Iterator[tuple]:
+    wrong = confusion_matrix(labels, predicted, labels=range(len(class_names)))
+    np.fill_diagonal(wrong, 0)
+    for index, name in enumerate(class_names):
+        own = places[labels == index]
+        top1, top5 = ((f"{(own < k).mean():.6f}" if len(own) else "") for k in (1, TOP_K))
+        rival = class_names[wrong[index].argmax()] if wrong[index].any() else ""
+        yield name, len(own), top1, top5 if len(class_names) > TOP_K else "", rival
+
+
+def _report(found: Evaluation, data_name: str) -> str:
+    note = "The network gives logits: their softmax was taken as probabilities." if found.settings["outputs_are_logits"] else ""
+    if found.published:
+        published = (
+            f"Published numbers are of ILSVRC 2012 val, 50,000 images; ours are of the {found.images:,} test images of `{data_name}`."
+        )
+    else:
+        published = (
+            "No published number applies: the data are not ImageNet's 1000 classes, or the network is not known to be a published one."
+        )
+    return f"""# {found.settings["weights"]} on {data_name}
+
+{markdown_table(found.rows(), RESULT_HEADERS)}
+
+In brackets: {CONFIDENCE:.0%} Wilson interval, for the choice of the test images alone. {note}
+
+{published}
+
+{settings_table(found.settings)}
+
+Numbers and settings in [{RESULTS_FILE}]({RESULTS_FILE}); every class in [{PER_CLASS_FILE}]({PER_CLASS_FILE}), every image in
+[{PREDICTIONS_FILE}]({PREDICTIONS_FILE}).
+"""

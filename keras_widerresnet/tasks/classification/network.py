@@ -1,0 +1,153 @@
+"""Classification networks: built for training, and loaded from whatever holds one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_widerresnet import models
+from keras_widerresnet.data.resize import normalise
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.loading import load_network
+from keras_widerresnet.models import ModelOptions, Source, find_source
+from keras_widerresnet.networks import WiderResNet
+from keras_widerresnet.structures import STRUCTURES, Structure, same_network
+from keras_widerresnet.tasks.classification.config import TrainingConfig
+from keras_widerresnet.training.network import compiled, precision
+from keras_widerresnet.weights.registry import Pretrained
+
+# Of a SavedModel: the one that our exports have takes pixels, the others images as `preprocess_input` makes them.
+PIXEL_SIGNATURE, SIGNATURES = "tensor", ("serving_default", "serve")
+
+
+@dataclasses.dataclass(frozen=True)
+class Classifier:
+    """A classification network to be asked, whatever held it.
+
+    Args:
+        predict: from float32 images (n, S, S, 3) of values 0..255 to float outputs (n, classes).
+        classes: number of outputs.
+        size: the only S that it takes; None for any.
+        source: what held it.
+        structure: what it is built as; None where nothing tells.
+        pool_padding, width: what it is built with; None where nothing tells.
+    """
+
+    predict: Callable[[np.ndarray], np.ndarray]
+    classes: int
+    size: int | None
+    source: Source
+    structure: Structure | None = None
+    pool_padding: str | None = None
+    width: float | None = None
+
+    @property
+    def record(self) -> Pretrained | None:
+        """The published weights that it holds; None for others."""
+        return self.source.record
+
+
+def make_network(config: TrainingConfig, classes: int, crop_size: int, steps_per_epoch: int) -> keras.Model:
+    """The compiled classification network; call it in the strategy's scope.
+
+    Raises:
+        InputError: if the weights to start from do not fit, or the structure cannot be built.
+    """
+    with precision(config):
+        network = WiderResNet(
+            config.structure,
+            input_shape=(crop_size, crop_size, 3),
+            classes=classes,
+            pool_padding=config.pool_padding,
+            dropout=config.dropout,
+            width=config.width,
+            downsampling=config.downsampling or None,
+        )
+    return compiled(network, config, steps_per_epoch, "categorical_crossentropy", metrics=["accuracy"])
+
+
+def load_classifier(options: ModelOptions) -> Classifier:
+    """The classification network that a command's options name.
+
+    Raises:
+        InputError: if there is nothing of that name, or it is not a classification network of square RGB images.
+    """
+    source = find_source(options.weights, options.model)
+    structure = _named(source.structure) if source.structure else None
+    if source.kind == models.SAVED_MODEL:
+        return dataclasses.replace(_saved_model(source), structure=structure)
+    network = load_network(source, width=options.width, pool_padding=options.pool_padding)
+    check_classifier(network, source.text)
+    size = _size(source.text, network.input_shape)
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        return network.predict_on_batch(normalise(pixels))
+
+    found = Classifier(predict, network.output_shape[-1], size, source, structure)
+    if source.kind in (models.RUN, models.KERAS_FILE):
+        width, padding = source.facts.width, source.facts.pool_padding or None
+    else:
+        width, padding = source.width(options.width), source.pool_padding(options.pool_padding)
+    return dataclasses.replace(found, pool_padding=padding, width=width)
+
+
+def check_classifier(network: keras.Model, what: str) -> None:
+    """Raises `InputError` if a Keras model is none from square RGB images to (images, classes); `what` is its name in the message."""
+    taken, given = getattr(network, "input_shape", None), getattr(network, "output_shape", None)
+    if not isinstance(taken, tuple) or len(taken) != 4 or len(network.outputs) != 1:
+        raise InputError(f"{what!r} is no network from one batch of images to one output. Its inputs: {network.inputs}")
+    _check_classes(what, given)
+    _size(what, taken)
+
+
+def _saved_model(source: Source) -> Classifier:
+    what = source.text
+    try:
+        loaded = tf.saved_model.load(str(source.path))
+    except Exception as error:  # TensorFlow raises many kinds
+        raise InputError(f"{what!r} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from None
+    takes_pixels = PIXEL_SIGNATURE in loaded.signatures
+    key = next((name for name in (PIXEL_SIGNATURE, *SIGNATURES) if name in loaded.signatures), None)
+    wanted = (
+        f"one of the signatures {(PIXEL_SIGNATURE, *SIGNATURES)} must take one batch of float images (None, S, S, 3) and give one output"
+    )
+    if key is None:
+        raise InputError(f"The SavedModel {what!r} cannot be evaluated: {wanted}. It has the signatures {sorted(loaded.signatures)}")
+    inputs, outputs = loaded.signatures[key].structured_input_signature[1], loaded.signatures[key].structured_outputs
+    specs = [*inputs.values(), *outputs.values()]
+    if len(inputs) != 1 or len(outputs) != 1 or specs[0].shape.rank != 4 or not specs[0].dtype.is_floating or specs[0].shape[0]:
+        raise InputError(f"The SavedModel {what!r} cannot be evaluated: {wanted}. It takes {inputs} and gives {outputs}")
+    (name, taken), (given, _) = *inputs.items(), *outputs.items()
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
+        images = pixels if takes_pixels else normalise(pixels)
+        # By way of `loaded`: a signature alone does not keep its variables alive.
+        return loaded.signatures[key](**{name: tf.cast(images, taken.dtype)})[given].numpy()
+
+    shapes = [None if spec.shape.rank is None else tuple(spec.shape) for spec in specs]
+    classes = _check_classes(what, shapes[1])
+    return Classifier(predict, classes, _size(what, shapes[0] or ()), source)
+
+
+def _check_classes(what: str, shape: Sequence[int | None] | None) -> int:
+    if shape is not None and len(shape) == 4:
+        raise InputError(f"{what!r} is not a classification network: its outputs {tuple(shape)} are maps, of segmentation or of features")
+    if shape is None or len(shape) != 2 or not shape[1]:
+        raise InputError(f"{what!r} is not a classification network: its outputs must be of shape (images, classes). They are {shape}")
+    return shape[1]
+
+
+def _size(what: str, shape: Sequence[int | None]) -> int | None:
+    _, height, width, channels = shape
+    if channels != 3 or height != width:
+        raise InputError(f"{what!r} must take square RGB images, (S, S, 3). It takes {tuple(shape[1:])}")
+    return height
+
+
+def _named(structure: Structure) -> Structure:
+    """The record of the table that is the same network, if there is one: its name and its published results."""
+    return next((known for known in STRUCTURES.values() if same_network(known, structure)), structure)

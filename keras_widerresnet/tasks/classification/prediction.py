@@ -1,0 +1,126 @@
+"""What a classification network sees in a few image files."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_widerresnet.data.images import decode_rgb
+from keras_widerresnet.data.resize import test_view
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.imagenet import imagenet_classes
+from keras_widerresnet.loading import class_names
+from keras_widerresnet.models import DEFAULT_MODEL
+from keras_widerresnet.preprocessing import decode_predictions
+from keras_widerresnet.protocols import ClassificationProtocol
+from keras_widerresnet.serving.client import Client, connect
+from keras_widerresnet.structures import find_structure
+from keras_widerresnet.tasks.classification import figures
+from keras_widerresnet.tasks.classification.config import PredictionConfig
+from keras_widerresnet.tasks.classification.data import load_data
+from keras_widerresnet.tasks.classification.network import Classifier, load_classifier
+
+Answer = list[tuple]
+SHOWN_SIZE = 224  # of a sheet where a server knows the crop
+
+
+def predict(config: PredictionConfig) -> list[Answer]:
+    """The most probable classes of JPEG and PNG files, by a network here or by a server's.
+
+    Images are seen as in testing, shorter side resized and centre crop, by the published protocol of weights that have one.
+
+    Returns:
+        For each file a list of `(class id, class name, probability)`, best first.
+
+    Raises:
+        InputError: naming the file that is missing or does not decode, or what else was wrong; nothing is written then.
+    """
+    sheet = pathlib.Path(config.output) if config.output else None
+    if sheet and sheet.exists() and not config.overwrite:
+        raise InputError(f"{str(sheet)!r} exists; --overwrite replaces it")
+    return (_served if config.server else _local)(config, sheet)
+
+
+def _local(config: PredictionConfig, sheet: pathlib.Path | None) -> list[Answer]:
+    images = [_decoded(file) for file in config.images]
+    network = load_classifier(config)
+    size = _size(config, network)
+    views = [test_view(image, size, config.interpolation) for image in images]
+    probabilities = np.concatenate([network.predict(np.asarray(view)[None]) for view in views])
+    decoded = decode_predictions(probabilities, config.top, _class_names(config, network))
+    if sheet:
+        _write_sheet(sheet, config.images, views, decoded)
+    return decoded
+
+
+def _size(config: PredictionConfig, network: Classifier) -> int:
+    """Pixels of the shorter side and of the crop."""
+    if config.crop_size and network.size not in (None, config.crop_size):
+        raise InputError(f"{config.weights!r} takes images of {network.size} pixels only. Received: crop_size={config.crop_size}")
+    published = network.record.protocol if network.record else None
+    tested = published.sizes[0] if isinstance(published, ClassificationProtocol) else 0
+    return config.crop_size or network.size or tested or (network.structure or find_structure(DEFAULT_MODEL)).crop_size
+
+
+def _class_names(config: PredictionConfig, network: Classifier) -> tuple[str, ...] | None:
+    """None for ImageNet's, which have synsets too."""
+    names = class_names(network.source, network.classes, config.class_names, lambda data: load_data(data, verify=False).class_names)
+    return None if names == tuple(name for _, name in imagenet_classes()) else names
+
+
+def _served(config: PredictionConfig, sheet: pathlib.Path | None) -> list[Answer]:
+    options = {"version": config.version, "grpc": config.grpc, "deadline": config.deadline, "retries": config.retries}
+    client = connect(config.server, config.served_model, **options)
+    decoded = predict_served(config.images, client, top=config.top, batch_size=config.batch_size)
+    if sheet:
+        # The crops are for people; the server's may differ.
+        _write_sheet(sheet, config.images, [test_view(_decoded(file), SHOWN_SIZE) for file in config.images], decoded)
+    return decoded
+
+
+def predict_served(files: Sequence[str], client: Client, *, top: int = 5, batch_size: int = 16) -> list[Answer]:
+    """The most probable classes of JPEG and PNG files, as a server sees them.
+
+    Args:
+        files: paths.
+        client: from `serving.connect`.
+        top: classes for each image, of those that the server gives.
+        batch_size: images a request.
+
+    Returns:
+        For each file a list of `(index, class name, probability)`, best first.
+
+    Raises:
+        InputError: naming the file that is missing or does not decode, or what the server said.
+    """
+    encoded = [_read(file) for file in files]
+    batches = (encoded[first : first + batch_size] for first in range(0, len(encoded), batch_size))
+    answers = [answer for batch in batches for answer in client.predict(batch)]
+    found = []
+    for file, answer in zip(files, answers, strict=True):
+        if answer is None:
+            raise InputError(f"{file!r} does not decode as JPEG or PNG, says the server")
+        found.append(answer[:top])
+    return found
+
+
+def _write_sheet(sheet: pathlib.Path, files: Sequence[str], views: Sequence[tf.Tensor], decoded: list[list[tuple]]) -> None:
+    shown = [np.asarray(tf.cast(view, tf.uint8)) for view in views]
+    figures.contact_sheet(shown, decoded, [pathlib.Path(file).name for file in files], sheet)
+
+
+def _decoded(file: str) -> tf.Tensor:
+    try:
+        return decode_rgb(tf.constant(_read(file)))
+    except tf.errors.InvalidArgumentError:
+        raise InputError(f"{file!r} does not decode as JPEG or PNG") from None
+
+
+def _read(file: str) -> bytes:
+    try:
+        return pathlib.Path(file).read_bytes()
+    except OSError as error:
+        raise InputError(f"No image can be read at {file!r}: {error.strerror}") from None

@@ -1,0 +1,127 @@
+"""From test probabilities to the report of a training run of classification."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, log_loss, top_k_accuracy_score
+
+from keras_widerresnet import runs
+from keras_widerresnet.data.resize import shown_image
+from keras_widerresnet.data.split import ImageData
+from keras_widerresnet.reporting import learning_curves, markdown_table, write_csv
+from keras_widerresnet.runs import Run
+from keras_widerresnet.structures import Structure
+from keras_widerresnet.tasks.classification import figures
+from keras_widerresnet.tasks.classification.config import TrainingConfig
+from keras_widerresnet.tasks.classification.metrics import TOP_K
+
+WORST = 24
+
+
+def write_report(
+    run: Run,
+    config: TrainingConfig,
+    structure: Structure,
+    data: ImageData,
+    crop_size: int,
+    validated_on: str,
+    probabilities: np.ndarray,
+) -> None:
+    """Writes the table of predictions, the pictures and, last of all, the report.
+
+    Args:
+        run: the run, with the rows of its epochs.
+        config, structure, crop_size: what was trained.
+        data: what it was trained and tested on.
+        validated_on: the images on which the epochs were scored, in words.
+        probabilities: float array (test images, classes), in the order of the test split.
+    """
+    labels = data.test.labels
+    predicted = probabilities.argmax(axis=1)
+    history = run.metrics()
+    _write_predictions(run.path / runs.PREDICTIONS_FILE, data, labels, predicted, probabilities)
+    learning_curves(history, run.path / runs.CURVES_FILE, "test" if data.validation is data.test else "validation")
+    figures.confusion_matrix(labels, predicted, data.class_names, run.path / runs.CONFUSION_FILE)
+    _write_mistakes(run.path / runs.MISTAKES_FILE, data, crop_size, labels, predicted, probabilities)
+    results = _results(data, validated_on, probabilities, labels, predicted, history)
+    run.keep_results(results)
+    run.write_report(_report(config, structure, data, crop_size, labels, predicted, results))
+
+
+def _results(data, validated_on: str, probabilities, labels, predicted, history) -> list[tuple[str, str]]:
+    errors = int((predicted != labels).sum())
+    best = max(history, key=lambda row: row["val_accuracy"])
+    results = [
+        ("test images", f"{len(labels):,}"),
+        ("top-1 accuracy", f"{1 - errors / len(labels):.2%} ({errors} wrong)"),
+        ("test loss (cross-entropy)", f"{log_loss(labels, probabilities, labels=range(data.classes)):.4f}"),
+        (f"best epoch, chosen on {validated_on}", f"{best['epoch'] + 1:.0f}, {best['val_accuracy']:.2%}"),
+        ("training speed", f"{np.median([row['images_per_second'] for row in history]):.0f} images/s (median epoch)"),
+    ]
+    if data.classes > TOP_K:
+        top = top_k_accuracy_score(labels, probabilities, k=TOP_K, labels=range(data.classes))
+        results.insert(2, (f"top-{TOP_K} accuracy", f"{top:.2%}"))
+    return results
+
+
+def _report(config, structure, data, crop_size, labels, predicted, results: Sequence[tuple[str, str]]) -> str:
+    network = [
+        ("structure", f"{structure} (crop {crop_size}, width {config.width:g})"),
+        ("depth", structure.depth),
+        ("parameters", f"{structure.parameters(classes=data.classes, width=config.width):,}"),
+        ("multiply-adds an image", f"{structure.multiply_adds(crop_size, classes=data.classes, width=config.width) / 1e6:,.1f} M"),
+    ]
+    matrix = confusion_matrix(labels, predicted, labels=range(data.classes))
+    classes = [
+        (name, total, f"{right / total:.2%}" if total else "–", f"{right / claimed:.2%}" if claimed else "–")
+        for name, total, right, claimed in zip(
+            data.class_names, matrix.sum(axis=1).tolist(), matrix.diagonal().tolist(), matrix.sum(axis=0).tolist(), strict=True
+        )
+    ]
+    return f"""# {structure} on {data.name}
+
+{markdown_table(results, ("final model", ""))}
+
+The same run again: `keras-widerresnet train --flagfile=RUN/{runs.FLAGS_FILE} --output_dir=ANOTHER` (flags in
+[{runs.FLAGS_FILE}]({runs.FLAGS_FILE}), package versions in [{runs.VERSIONS_FILE}]({runs.VERSIONS_FILE})).
+
+![learning curves]({runs.CURVES_FILE})
+
+![confusion matrix]({runs.CONFUSION_FILE})
+
+The worst mistakes: the test images that were least expected to be what they are.
+
+![worst mistakes]({runs.MISTAKES_FILE})
+
+{markdown_table(network, ("network", ""))}
+
+{markdown_table(classes, ("class", "test images", "recall", "precision"))}
+"""
+
+
+def _write_predictions(path: pathlib.Path, data: ImageData, labels, predicted, probabilities) -> None:
+    rows = (
+        (
+            data.test.name_of(index),
+            data.class_names[label],
+            data.class_names[guess],
+            *(f"{probabilities[index, k]:.6f}" for k in (label, guess)),
+        )
+        for index, (label, guess) in enumerate(zip(labels, predicted, strict=True))
+    )
+    write_csv(path, ("image", "class", "predicted", "probability of class", "probability of predicted"), rows)
+
+
+def _write_mistakes(path, data, crop_size, labels, predicted, probabilities) -> None:
+    wrong = np.flatnonzero(predicted != labels)
+    worst = wrong[np.argsort(probabilities[wrong, labels[wrong]])][:WORST]
+    images = [np.asarray(shown_image(data.test.image(index), crop_size)) for index in worst]
+    captions = [
+        f"is {data.class_names[labels[i]]} ({probabilities[i, labels[i]]:.1%})\n"
+        f"taken for {data.class_names[predicted[i]]} ({probabilities[i, predicted[i]]:.1%})"
+        for i in worst
+    ]
+    figures.mistakes_grid(images, captions, path)

@@ -1,0 +1,1 @@
+"""Images to a class at every pixel."""

@@ -1,0 +1,296 @@
+"""Scores of a segmentation network on a test split, and the directory that holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import pathlib
+import shlex
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+
+from keras_widerresnet import runs
+from keras_widerresnet.data.pairs import SegmentationData
+from keras_widerresnet.data.problems import UNREADABLE, cannot_be_read
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.files import check_output, created, replacing
+from keras_widerresnet.label_maps import IGNORED, LabelMap, voc_palette
+from keras_widerresnet.options import given_flags
+from keras_widerresnet.progress import progress_bar
+from keras_widerresnet.protocols import SegmentationProtocol
+from keras_widerresnet.reporting import markdown_table, percent, settings_table, write_csv
+from keras_widerresnet.tasks.segmentation import figures
+from keras_widerresnet.tasks.segmentation.config import EvaluationConfig
+from keras_widerresnet.tasks.segmentation.data import load_segmentation_data
+from keras_widerresnet.tasks.segmentation.metrics import class_iou, scores
+from keras_widerresnet.tasks.segmentation.network import Segmenter, load_segmenter
+from keras_widerresnet.tasks.segmentation.views import Predict, pixel_classes
+
+PER_CLASS_HEADERS = ("class", "pixels", "accuracy", "IoU")
+RESULT_HEADERS = ("", "of an image the network saw", "pixel accuracy %", "mean accuracy %", "mean IoU %", "on")
+# What their servers and scripts take; a palette is for people, and other sets' masks have one.
+WITHOUT_PALETTE = ("cityscapes", "ade20k")
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredSplit:
+    """What `score_test_split` found.
+
+    Args:
+        class_names: in the order of the train ids.
+        matrix: int64 (classes, classes), pixels over the whole split: rows are the truth, columns the prediction.
+        image_ious: float64 (images,), each image's own mean IoU; NaN where all its pixels are ignored.
+    """
+
+    class_names: tuple[str, ...]
+    matrix: np.ndarray
+    image_ious: np.ndarray
+
+    @property
+    def images(self) -> int:
+        return len(self.image_ious)
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """`metrics.scores` of the matrix: `pixel_accuracy`, `mean_accuracy`, `mean_iou`."""
+        return scores(self.matrix)
+
+    @property
+    def class_ious(self) -> np.ndarray:
+        """Float64 (classes,), NaN for classes that neither occur nor are predicted."""
+        return class_iou(self.matrix)
+
+    def per_class(self) -> list[tuple[str, int, float, float]]:
+        """Rows under `PER_CLASS_HEADERS`; NaN where a score does not exist."""
+        pixels, right = self.matrix.sum(axis=1).tolist(), self.matrix.diagonal().tolist()
+        accuracies = [own / all_own if all_own else math.nan for own, all_own in zip(right, pixels, strict=True)]
+        return list(zip(self.class_names, pixels, accuracies, self.class_ious.tolist(), strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentationEvaluation:
+    """What `evaluate_segmentation` found.
+
+    Args:
+        settings: what was evaluated and how.
+        scored: the scores.
+        published: the published result of the same weights, "" where there is none.
+        report: path of the report.
+    """
+
+    settings: dict[str, object]
+    scored: ScoredSplit
+    published: str
+    report: pathlib.Path
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """The table of results under `RESULT_HEADERS`: ours, then what was published."""
+        numbers = (percent(self.scored.scores[name]) for name in ("pixel_accuracy", "mean_accuracy", "mean_iou"))
+        ours = ("ours", str(self.settings["seen"]), *numbers, f"{self.scored.images:,} images of {self.settings['data']}")
+        return [ours] + ([("published", self.published, "", "", "", "")] if self.published else [])
+
+
+def evaluate_segmentation(config: EvaluationConfig) -> SegmentationEvaluation:
+    """Evaluates a segmentation network on the test images of a data set, and writes the evaluation's folder, all of it or nothing.
+
+    Weights with a published protocol are tested by it where the options say nothing else.
+
+    Returns:
+        The scores, with their settings and the published ones.
+
+    Raises:
+        InputError: if an option, the network, the data or the folder is not as it must be; no folder is written then.
+    """
+    output_dir = pathlib.Path(config.output_dir)
+    check_output(output_dir, config.overwrite, runs.SEGMENTATION_EVALUATION, {runs.PREDICTIONS_FOLDER})
+    protocol_of_options(config, None)
+    network = load_segmenter(config)
+    protocol = protocol_of_options(config, network)
+    protocol.check(network.stride)
+    pairs = load_segmentation_data(config.data, verify=False)
+    if network.classes != pairs.classes:
+        raise InputError(f"{config.weights!r} has {network.classes} classes and {config.data!r} has {pairs.classes}: they must be the same")
+    settings = {"weights": config.weights, "model": config.model or (network.record.structure if network.record else None)}
+    with created(output_dir) as folder:
+        scored = score_test_split(
+            network.predict, pairs, protocol, network.stride, folder, masks=config.masks, shown=config.shown, settings=settings
+        )
+        settings |= protocol_settings(pairs, protocol, network.stride)
+        published = network.record.result if network.record else ""
+        found = SegmentationEvaluation(settings, scored, published, output_dir / runs.REPORT_FILE)
+        (folder / runs.REPORT_FILE).write_text(_report(found, config))
+    return found
+
+
+def protocol_of_options(config: EvaluationConfig, network: Segmenter | None) -> SegmentationProtocol:
+    """What the network sees of each image: the options, and where they are silent the published protocol.
+
+    Args:
+        config: the options.
+        network: what is tested; None to check the options alone.
+
+    Raises:
+        InputError: for options that cannot be.
+    """
+    published = network.record.protocol if network and network.record else None
+    usual = published if isinstance(published, SegmentationProtocol) else SegmentationProtocol()
+    return SegmentationProtocol(
+        config.sizes or usual.sizes,
+        config.test_steps or usual.test_steps,
+        usual.flip if config.flip is None else config.flip,
+        config.tile or usual.tile,
+        config.overlap or usual.overlap,
+    )
+
+
+def score_test_split(
+    predict: Predict,
+    data: SegmentationData,
+    protocol: SegmentationProtocol,
+    stride: int,
+    folder: pathlib.Path,
+    *,
+    masks: bool,
+    shown: int,
+    settings: Mapping[str, object] | None = None,
+) -> ScoredSplit:
+    """Scores a network on the test split at the images' own size; shows a progress bar. Memory is for one image at a time.
+
+    Writes into `folder`, each file whole or not at all: the scores of each class and all together, overlays, bars of the IoU and, with
+    `masks`, a mask for each image with the label ids of the data set's own mask files, palette PNGs but for `WITHOUT_PALETTE`.
+
+    Args:
+        predict: as in `pixel_scores`, of as many classes as the data.
+        data: a data set with its test split.
+        protocol: what the network sees of each image.
+        stride: the network's output stride.
+        folder: an existing folder; files of these names in it are replaced.
+        masks: whether to write the predictions.
+        shown: how many images the overlays show, a third each of the worst, median and best by their own mean IoU, 1 at least.
+        settings: what else to put among the numbers.
+
+    Returns:
+        The scores.
+
+    Raises:
+        InputError: if the protocol is not for this stride, the network's outputs do not fit, or images or masks cannot be read.
+    """
+    protocol.check(stride)
+    if shown < 1:
+        raise InputError(f"`shown` must be 1 image or more. Received: {shown}")
+    matrix, image_ious = np.zeros((data.classes, data.classes), np.int64), []
+    with created(folder / runs.PREDICTIONS_FOLDER) if masks else contextlib.nullcontext() as masks_folder:
+        for index, image, truth in _examples(data):
+            predicted = pixel_classes(predict, image, protocol, stride)
+            own_matrix = _confusion(truth, predicted, data)
+            matrix += own_matrix
+            image_ious.append(scores(own_matrix)["mean_iou"])
+            if masks_folder:
+                write_mask(masks_folder / f"{data.test.name_of(index)}.png", predicted, data.labels)
+    scored = ScoredSplit(tuple(data.class_names), matrix, np.array(image_ious))
+    _write_numbers(folder, scored, {**(settings or {}), **protocol_settings(data, protocol, stride)})
+    figures.class_iou_bars(scored.per_class(), data.labels.colors, folder / runs.CLASS_IOU_FILE)
+    rows = []
+    for caption, index in shown_images(scored.image_ious, shown):
+        image = data.test.image(index)
+        caption = f"{caption}: {data.test.name_of(index)}, mean IoU {percent(scored.image_ious[index])} %"
+        # Predicted again: kept, the predictions of a large split would fill the memory.
+        rows.append(figures.Example(caption, image, data.test.mask(index), pixel_classes(predict, image, protocol, stride)))
+    figures.overlays(rows, data.labels, folder / runs.OVERLAYS_FILE)
+    return scored
+
+
+def write_mask(path: pathlib.Path, predicted: np.ndarray, labels: LabelMap) -> None:
+    """Writes train ids, uint8 (H, W), as a PNG file of one byte a pixel with the values that the data set's own mask files have.
+
+    It is a palette PNG (mode P; VOC's palette, with the colours of the label map where it has others), or grey for `WITHOUT_PALETTE`.
+    """
+    stored = Image.fromarray(labels.to_stored()[predicted])
+    if labels.name not in WITHOUT_PALETTE:
+        palette = voc_palette()
+        palette[list(labels.stored_ids)] = labels.colors
+        stored.putpalette(palette.tobytes())
+    stored.save(path)
+
+
+def shown_images(image_ious: np.ndarray, count: int) -> list[tuple[str, int]]:
+    """The images worth a look, as (`"worst"`, `"median"` or `"best"`, index), from the worst to the best; those of NaN are left out."""
+    order = [int(index) for index in np.argsort(image_ious, kind="stable") if not np.isnan(image_ious[index])]
+    count = min(count, len(order))
+    third = count // 3
+    worst, rest, best = order[: count - 2 * third], order[count - 2 * third : len(order) - third], order[len(order) - third :]
+    start = (len(rest) - third) // 2
+    middle = rest[start : start + third]
+    return [(name, index) for name, part in (("worst", worst), ("median", middle), ("best", best)) for index in part]
+
+
+def protocol_settings(data: SegmentationData, protocol: SegmentationProtocol, stride: int) -> dict[str, object]:
+    """How a split is evaluated, for numbers and reports."""
+    return {"data": data.name, "classes": data.classes, "output_stride": stride, **dataclasses.asdict(protocol), "seen": str(protocol)}
+
+
+def per_class_table(scored: ScoredSplit) -> str:
+    """Markdown table of every class: pixels, accuracy and IoU in percent."""
+    rows = [(name, f"{pixels:,}", percent(accuracy), percent(iou)) for name, pixels, accuracy, iou in scored.per_class()]
+    return markdown_table(rows, ("class", "pixels", "accuracy %", "IoU %"))
+
+
+def _examples(data: SegmentationData) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Index, uint8 image (H, W, 3) and mask (H, W) of each test image."""
+    decoded = data.test.ordered().map(data.test.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(1)
+    with progress_bar(desc="evaluating", total=data.test.size) as bar:
+        try:
+            for index, (image, mask) in enumerate(decoded.as_numpy_iterator()):
+                yield index, image, mask
+                bar.update()
+        except UNREADABLE as error:
+            raise cannot_be_read(data, error) from None
+
+
+def _confusion(truth: np.ndarray, predicted: np.ndarray, data: SegmentationData) -> np.ndarray:
+    """Pixels by truth (rows) and prediction (columns), int64 (classes, classes), without the ignored ones."""
+    valid = truth != IGNORED
+    if predicted.max(initial=0) >= data.classes:
+        raise InputError(f"The network predicts class {predicted.max()}, and {data.name!r} has {data.classes} classes")
+    cells = truth[valid].astype(np.int64) * data.classes + predicted[valid]
+    return np.bincount(cells, minlength=data.classes**2).reshape(data.classes, data.classes)
+
+
+def _write_numbers(folder: pathlib.Path, scored: ScoredSplit, settings: Mapping[str, object]) -> None:
+    rows = [(name, pixels, *("" if math.isnan(score) else f"{score:.6f}" for score in both)) for name, pixels, *both in scored.per_class()]
+    write_csv(folder / runs.PER_CLASS_FILE, PER_CLASS_HEADERS, rows)
+    numbers = {name: None if math.isnan(score) else score for name, score in scored.scores.items()}
+    with replacing(folder / runs.RESULTS_FILE) as temporary:
+        temporary.write_text(json.dumps({**settings, "images": scored.images, **numbers}, indent=2) + "\n")
+
+
+def _report(found: SegmentationEvaluation, config: EvaluationConfig) -> str:
+    folder = runs.PREDICTIONS_FOLDER
+    ids = f"; predictions with the label ids of the data set in [{folder}]({folder})" if config.masks else ""
+    published = "The published number is of its own images and way of testing, which its row names.\n\n" if found.published else ""
+    command = shlex.join(["keras-widerresnet", "evaluate-segmentation", *given_flags(config)])
+    return f"""# {found.settings["weights"]} on {found.settings["data"]}
+
+{markdown_table(found.rows(), RESULT_HEADERS)}
+
+All scores are from one confusion matrix over all pixels that are not ignored, at the images' own size.
+
+{published}![IoU of each class]({runs.CLASS_IOU_FILE})
+
+The worst, median and best images by their own mean IoU: image, truth, prediction, errors.
+
+![overlays]({runs.OVERLAYS_FILE})
+
+{per_class_table(found.scored)}
+
+{settings_table(found.settings)}
+
+The same again: `{command}`
+
+Numbers and settings in [{runs.RESULTS_FILE}]({runs.RESULTS_FILE}); every class in [{runs.PER_CLASS_FILE}]({runs.PER_CLASS_FILE}){ids}.
+"""

@@ -1,0 +1,131 @@
+"""The pictures of a segmentation network: overlays on test images, and the IoU of each class."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Sequence
+
+import matplotlib.figure
+import numpy as np
+from matplotlib.patches import Patch
+from PIL import Image
+
+from keras_widerresnet.label_maps import IGNORED, LabelMap
+from keras_widerresnet.reporting import save_figure
+
+PANELS = ("image", "truth", "prediction", "errors")
+PANEL_INCHES = 3.4
+PANEL_PIXELS = 640  # of the longer side: a larger image is shrunk
+OPACITY = 0.65  # of class colours over the grey image
+PALE = 0.7  # of white over the grey image where the prediction is right
+WRONG = (214, 39, 40)
+STRIPES, STRIPE_PIXELS = (190, 235), 5  # greys of ignored pixels
+MAX_LEGEND = 40
+LEGEND_COLUMNS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """One row of `overlays`: uint8 image (H, W, 3), and uint8 train ids (H, W) of truth and prediction, 255 where ignored."""
+
+    caption: str
+    image: np.ndarray
+    truth: np.ndarray
+    predicted: np.ndarray
+
+
+def overlays(examples: Sequence[Example], labels: LabelMap, path: pathlib.Path) -> None:
+    """A contact sheet: a row of `PANELS` for each example, and a legend of the classes that occur, the most frequent first.
+
+    Errors are red on a pale image; ignored pixels are striped grey, in the truth and among the errors.
+    """
+    examples = [_shrunk(example) for example in examples]
+    heights = [PANEL_INCHES * example.image.shape[0] / example.image.shape[1] for example in examples]
+    figure = matplotlib.figure.Figure(
+        figsize=(PANEL_INCHES * len(PANELS) + 0.3, sum(heights) + 0.35 * len(heights) + 1), layout="constrained"
+    )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    if not examples:
+        figure.text(0.5, 0.5, "All pixels of the test images are ignored.", ha="center", va="center")
+    grid = figure.subplots(max(1, len(examples)), len(PANELS), squeeze=False, height_ratios=heights or None)
+    for axes in grid.flat:
+        axes.axis("off")
+    for row, example in zip(grid, examples, strict=False):
+        for axes, panel in zip(row, panels(example, labels), strict=True):
+            axes.imshow(panel, interpolation="antialiased")
+        row[0].set_title(example.caption, loc="left", fontsize=9)
+        for axes, name in zip(row[1:], PANELS[1:], strict=True):
+            axes.set_title(name, loc="right", fontsize=9, color="0.35")
+    handles = _legend(examples, labels)
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(LEGEND_COLUMNS, len(handles)), frameon=False, fontsize=9)
+    save_figure(figure, path)
+
+
+def panels(example: Example, labels: LabelMap) -> list[np.ndarray]:
+    """The four pictures of an example, uint8 (H, W, 3) each, in the order of `PANELS`."""
+    grey = np.asarray(Image.fromarray(example.image).convert("L"), np.float32)[..., None]
+    colors = np.zeros((256, 3), np.float32)
+    colors[: labels.classes] = labels.colors
+    rows, columns = np.indices(example.truth.shape)
+    stripes = np.take(STRIPES, (rows + columns) // STRIPE_PIXELS % 2)[..., None]
+    ignored = (example.truth == IGNORED)[..., None]
+    wrong = (example.truth != example.predicted)[..., None]
+
+    def mixed(over, opacity):
+        return opacity * np.asarray(over, np.float32) + (1 - opacity) * grey
+
+    truth = np.where(ignored, stripes, mixed(colors[example.truth], OPACITY))
+    errors = np.where(ignored, stripes, np.where(wrong, mixed(WRONG, 0.8), mixed(255, PALE)))
+    return [example.image, *(picture.round().astype(np.uint8) for picture in (truth, mixed(colors[example.predicted], OPACITY), errors))]
+
+
+def class_iou_bars(rows: Sequence[tuple[str, int, float, float]], colors: Sequence[tuple[int, int, int]], path: pathlib.Path) -> None:
+    """Bars of the IoU of each class, the best on top, and a line at their mean.
+
+    Args:
+        rows: (name, pixels, accuracy, IoU) of each class; those whose IoU is NaN are left out.
+        colors: RGB of each class.
+    """
+    order = sorted((k for k, row in enumerate(rows) if not math.isnan(row[3])), key=lambda k: rows[k][3])
+    ious = [rows[k][3] for k in order]
+    figure = matplotlib.figure.Figure(figsize=(7, 1.1 + 0.27 * len(order)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(order)), ious, color=[np.divide(colors[k], 255) for k in order], edgecolor="0.4", linewidth=0.6)
+    for place, iou in enumerate(ious):
+        axes.text(iou + 0.01, place, f"{iou * 100:.1f}", va="center", fontsize=9)
+    axes.set_yticks(range(len(order)), [rows[k][0] for k in order])
+    axes.set(xlim=(0, 1.08), ylim=(-0.7, max(1, len(order)) - 0.3), xlabel="intersection over union, %")
+    axes.set_xticks(np.linspace(0, 1, 6), [f"{tick:.0f}" for tick in np.linspace(0, 100, 6)])
+    if ious:
+        axes.axvline(np.mean(ious), color="0.25", linewidth=1, linestyle="--", zorder=0)
+        axes.set_title(f"mean IoU {np.mean(ious) * 100:.2f} % over {len(ious)} classes", fontsize=10)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    save_figure(figure, path)
+
+
+def _legend(examples: Sequence[Example], labels: LabelMap) -> list[Patch]:
+    """Patches of the classes that occur, and of what is no class."""
+    counts = sum((np.bincount(ids.ravel(), minlength=256) for one in examples for ids in (one.truth, one.predicted)), np.zeros(256, int))
+    classes = [k for k in np.argsort(-counts[: labels.classes], kind="stable") if counts[k]]
+    entries = [(labels.colors[k], labels.class_names[k]) for k in classes[:MAX_LEGEND]]
+    if len(classes) > MAX_LEGEND:
+        entries.append(((255, 255, 255), f"and {len(classes) - MAX_LEGEND} more"))
+    patches = [Patch(facecolor=np.divide(color, 255), edgecolor="0.4", label=name) for color, name in [*entries, (WRONG, "wrong")]]
+    if any((one.truth == IGNORED).any() for one in examples):
+        patches.append(Patch(facecolor="0.92", edgecolor="0.7", hatch="////", label="ignored"))
+    return patches
+
+
+def _shrunk(example: Example) -> Example:
+    """The example at a size for a panel; labels are those of the nearest pixels."""
+    height, width = example.image.shape[:2]
+    factor = PANEL_PIXELS / max(height, width)
+    if factor >= 1:
+        return example
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    image = np.asarray(Image.fromarray(example.image).resize(size, Image.Resampling.LANCZOS))
+    ids = [np.asarray(Image.fromarray(one).resize(size, Image.Resampling.NEAREST)) for one in (example.truth, example.predicted)]
+    return Example(example.caption, image, *ids)

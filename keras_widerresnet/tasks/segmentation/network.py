@@ -1,0 +1,163 @@
+"""Segmentation networks: built for training, and loaded from whatever holds one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_widerresnet import models
+from keras_widerresnet.enlarge import Enlarge
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.loading import load_network
+from keras_widerresnet.models import SegmenterOptions, Source, find_source
+from keras_widerresnet.preprocessing import MEAN, STD
+from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
+from keras_widerresnet.tasks.segmentation.views import Predict
+from keras_widerresnet.training.network import compiled, precision
+from keras_widerresnet.weights.registry import PRETRAINED, Pretrained
+
+PROBED_SIZES = (256, 384)
+PIXEL_SIGNATURE = "tensor"  # of our exports: from pixels to probabilities at every pixel
+LEAST_PROBABILITY = 1e-12  # enlargement may leave less than nothing
+
+
+@dataclasses.dataclass(frozen=True)
+class Segmenter:
+    """A segmentation network to be asked, whatever held it.
+
+    Args:
+        predict: from float32 images (n, H, W, 3) as `preprocess_input` makes them, H and W multiples of the stride, to float32 logits
+            (n, H / stride, W / stride, classes).
+        classes: number of classes.
+        stride: the output stride.
+        source: what held it.
+    """
+
+    predict: Predict
+    classes: int
+    stride: int
+    source: Source
+
+    @property
+    def record(self) -> Pretrained | None:
+        """The published weights that it holds; None for others."""
+        return self.source.record
+
+
+def make_segmenter(config: SegmentationConfig, classes: int, steps_per_epoch: int, loss: Callable) -> keras.Model:
+    """The compiled segmentation network, for images of any size; call it in the strategy's scope.
+
+    Raises:
+        InputError: if the weights to start from do not fit, or the structure cannot be built.
+    """
+    with precision(config):
+        network = WideResNetFCN(
+            config.structure,
+            classes,
+            config.classifier_convs,
+            config.output_stride,
+            pool_padding=config.pool_padding,
+            dropout=(config.dropout_b6, config.dropout_b7),
+            width=config.width,
+            downsampling=config.downsampling or None,
+            frozen_batch_norm=config.frozen_batch_norm,
+        )
+    return compiled(network, config, steps_per_epoch, loss, shift_rate=config.shift_rate)
+
+
+def load_segmenter(options: SegmenterOptions) -> Segmenter:
+    """The segmentation network that a command's options name.
+
+    Raises:
+        InputError: if there is nothing of that name, or it is not a segmentation network of images of any size.
+    """
+    source = find_source(options.weights, options.model)
+    if source.kind == models.SAVED_MODEL:
+        return _saved_model(source)
+    if source.record and not source.record.classifier_convs:
+        names = ", ".join(name for name, one in PRETRAINED.items() if one.classifier_convs)
+        raise InputError(f"{source.text!r} is a classification network; segmentation networks are {names}, a run or a file")
+    built = load_network(source, width=options.width, pool_padding=options.pool_padding, output_stride=options.output_stride)
+    network = at_cells(built)
+    return Segmenter(predictor(network), network.output_shape[-1], stride_of(network, repr(source.text)), source)
+
+
+def predictor(model: keras.Model) -> Predict:
+    """The function that asks a model in inference, for images of any size without building a graph for each.
+
+    Returns:
+        From float32 images (n, H, W, 3) to float32 outputs (n, h, w, classes), NumPy arrays.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return lambda images: np.asarray(model.predict_on_batch(images), np.float32)
+
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
+    def outputs(images):
+        return tf.cast(model(images, training=False), tf.float32)
+
+    return lambda images: outputs(images).numpy()
+
+
+def stride_of(model: keras.Model, name: str) -> int:
+    """The output stride of a segmentation network, from the sizes of its outputs.
+
+    Args:
+        model: any model.
+        name: what to call it in an error.
+
+    Raises:
+        InputError: if it is not a network from images of any size to logits of a fixed stride.
+    """
+    shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if not all(isinstance(shape, tuple) and all(not isinstance(side, tuple) for side in shape) for shape in shapes):
+        raise InputError(f"{name} is no network from one batch of images to one output")
+    taken, given = (tuple(shape or ()) for shape in shapes)
+    if len(given) != 4 or not given[-1]:
+        raise InputError(f"{name} is not a segmentation network: its outputs must be (images, H, W, classes). They are {given}")
+    if taken != (None, None, None, 3):
+        raise InputError(f"{name} must take RGB images of any size, (None, None, 3). It takes {taken[1:]}")
+    last = model.layers[-1]
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
+        raise InputError(f"{name} ends in softmax; networks are evaluated by their logits")
+    sides = [set(model.compute_output_shape((1, size, size, 3))[1:3]) for size in PROBED_SIZES]
+    strides = {size / side for size, both in zip(PROBED_SIZES, sides, strict=True) for side in both}
+    if len(strides) != 1 or not min(strides).is_integer():
+        raise InputError(f"{name} has no output stride: of images of {PROBED_SIZES} pixels it gives {[min(both) for both in sides]}")
+    return int(min(strides))
+
+
+def at_cells(network: keras.Model) -> keras.Model:
+    """Without the enlargement that `upsample=True` puts behind the logits: ours knows of shifts and sizes."""
+    enlarges = len(network.layers) > 0 and isinstance(network.layers[-1], Enlarge)
+    return keras.Model(network.inputs, network.layers[-1].input) if enlarges else network
+
+
+def _saved_model(source: Source) -> Segmenter:
+    """An export of ours as a network of stride 1, whose logits are the logarithms of its probabilities."""
+    what = source.text
+    try:
+        loaded = tf.saved_model.load(str(source.path))
+    except Exception as error:  # TensorFlow raises many kinds
+        raise InputError(f"{what!r} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from None
+    shape = _map_shape(loaded.signatures.get(PIXEL_SIGNATURE))
+    if shape is None:
+        raise InputError(f"{what!r} is not an export of a segmentation network: no signature {PIXEL_SIGNATURE!r} from pixels to maps")
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        pixels = tf.constant((images * np.float32(STD) + np.float32(MEAN)) * 255, tf.float32)
+        # By way of `loaded`: a signature alone does not keep its variables alive.
+        probabilities = loaded.signatures[PIXEL_SIGNATURE](images=pixels)["probabilities"].numpy()
+        return np.log(np.maximum(probabilities, LEAST_PROBABILITY))
+
+    classes = shape[-1] or len(source.facts.class_names)
+    return Segmenter(predict, classes, 1, source)
+
+
+def _map_shape(signature) -> Sequence[int | None] | None:
+    output = signature.structured_outputs.get("probabilities") if signature is not None else None
+    return tuple(output.shape) if output is not None and output.shape.rank == 4 else None

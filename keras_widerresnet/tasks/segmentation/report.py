@@ -1,0 +1,79 @@
+"""The report of a training run of segmentation."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from keras_widerresnet import runs
+from keras_widerresnet.data.pairs import SegmentationData
+from keras_widerresnet.models import SegmenterOptions
+from keras_widerresnet.protocols import SegmentationProtocol
+from keras_widerresnet.reporting import learning_curves, markdown_table
+from keras_widerresnet.runs import Run
+from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
+from keras_widerresnet.tasks.segmentation.evaluation import ScoredSplit, per_class_table, score_test_split
+from keras_widerresnet.tasks.segmentation.network import load_segmenter
+
+SHOWN = 9
+
+
+def write_report(run: Run, config: SegmentationConfig, data: SegmentationData, protocol: SegmentationProtocol, validated_on: str) -> None:
+    """Tests the final network on whole images as the release does, writes scores and pictures and, last of all, the report.
+
+    Args:
+        run: the run, with the rows of its epochs and its final network.
+        config: what was trained.
+        data: what it was trained and is tested on.
+        protocol: how it is tested.
+        validated_on: the images on which the epochs were scored, in words.
+    """
+    # The saved network: what others will load is what is reported.
+    network = load_segmenter(SegmenterOptions(weights=str(run.final_network())))
+    scored = score_test_split(network.predict, data, protocol, network.stride, run.path, masks=False, shown=SHOWN)
+    history = run.metrics()
+    loss_label = "cross-entropy (training: hard pixels)" if config.loss == "bootstrapped" else "cross-entropy"
+    scored_on = "test" if data.validation is data.test else "validation"
+    learning_curves(history, run.path / runs.CURVES_FILE, scored_on, "mean_iou", "mean IoU at the logits' cells", loss_label)
+    results = _results(scored, validated_on, history)
+    run.keep_results(results)
+    run.write_report(_report(config, data, protocol, scored, results))
+
+
+def _results(scored: ScoredSplit, validated_on: str, history) -> list[tuple[str, str]]:
+    best = max(history, key=lambda row: row["val_mean_iou"])
+    return [
+        ("test images", f"{scored.images:,}"),
+        *((name.replace("_", " ").replace("iou", "IoU"), f"{score:.2%}") for name, score in scored.scores.items()),
+        (f"best epoch at the cells, chosen on {validated_on}", f"{best['epoch'] + 1:.0f}, mean IoU {best['val_mean_iou']:.2%}"),
+        ("training speed", f"{np.median([row['images_per_second'] for row in history]):.1f} images/s (median epoch)"),
+    ]
+
+
+def _report(config: SegmentationConfig, data: SegmentationData, protocol: SegmentationProtocol, scored: ScoredSplit, results) -> str:
+    network = [
+        ("structure", f"{config.structure} (width {config.width:g})"),
+        ("output stride", config.output_stride),
+        ("convolutions of the head", config.classifier_convs),
+        ("loss", config.loss.replace("_", " ")),
+        ("tested at", str(protocol)),
+    ]
+    return f"""# {config.structure} on {data.name}
+
+{markdown_table(results, ("final model", ""))}
+
+Scores are of every pixel that is not ignored, at the images' own size. The same run again:
+`keras-widerresnet train-segmentation --flagfile=RUN/{runs.FLAGS_FILE} --output_dir=ANOTHER` (flags in
+[{runs.FLAGS_FILE}]({runs.FLAGS_FILE}), package versions in [{runs.VERSIONS_FILE}]({runs.VERSIONS_FILE})).
+
+![learning curves]({runs.CURVES_FILE})
+
+![IoU of each class]({runs.CLASS_IOU_FILE})
+
+The worst, median and best test images by their own mean IoU: image, truth, prediction, errors.
+
+![overlays]({runs.OVERLAYS_FILE})
+
+{per_class_table(scored)}
+
+{markdown_table(network, ("network", ""))}
+"""

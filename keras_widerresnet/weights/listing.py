@@ -1,0 +1,54 @@
+"""The pretrained weights as a table for people."""
+
+from __future__ import annotations
+
+from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained, size_mb
+
+HEADERS = ("name", "network", "classes", "MB", "file", "licence", "published result")
+WIDTHS = (None, 36, None, None, 44, 24, 36)
+# The networks' own defaults, which a call need not say.
+_CLASSIFIER_DEFAULTS = {"include_top": True, "activation": "relu", "pool_padding": None}
+_SEGMENTER_DEFAULTS = {"structure": "A1", "classes": 21, "classifier_convs": 2}
+
+
+def list_weights() -> None:
+    """Prints a table of the weights that `weights=` takes by name.
+
+    A row has the name, the call that builds the network, the number of classes, the size of the float32 parameters and statistics in MB
+    (10^6 bytes), the files that hold them and whether an address is known to download them from, the licence, and the published result.
+    """
+    from tabulate import tabulate
+
+    rows = [
+        (
+            record.name,
+            network_call(record),
+            record.classes,
+            f"{size_mb(record):.0f}",
+            "\n".join(map(_file, record.files)),
+            record.short_licence,
+            record.result,
+        )
+        for record in PRETRAINED.values()
+    ]
+    print(tabulate(rows, HEADERS, tablefmt="grid", maxcolwidths=list(WIDTHS), disable_numparse=True))
+
+
+def network_call(record: Pretrained) -> str:
+    """The Python expression that builds a record's network with its weights, e.g. `WideResNetA1(weights="imagenet-a1")`."""
+    defaults = _SEGMENTER_DEFAULTS if record.classifier_convs else _CLASSIFIER_DEFAULTS
+    options = {name: getattr(record, name) for name, usual in defaults.items() if getattr(record, name) != usual}
+    if "structure" in options:
+        options = {"backbone": options.pop("structure"), **options}
+    arguments = ", ".join(f"{name}={_written(value)}" for name, value in (options | {"weights": record.name}).items())
+    return f"{'WideResNetFCN' if record.classifier_convs else f'WideResNet{record.structure}'}({arguments})"
+
+
+def _written(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def _file(file: OriginalFile) -> str:
+    kind = "" if file.include_top else ", features alone"
+    place = "address known" if file.addresses else "no address known; put the file into saved_models/ or KERAS_WIDERRESNET_WEIGHTS_DIR"
+    return f"{file.name}{kind}: {place}"

@@ -1,0 +1,176 @@
+"""What a study of depth and width found: table, picture, and the answer in words computed from the numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from keras_widerresnet.files import replacing
+from keras_widerresnet.reporting import markdown_table, settings_table, write_csv
+from keras_widerresnet.runs import REPORT_FILE, RESULTS_FILE
+from research import figures
+from research.config import StudyConfig
+from research.study import CLASSES, Point, final_error, folders, points
+
+HEADERS = ("units", "layers", "width", "multiply-adds", "parameters", "test error %", "lowest – highest", "effective depth", "of its units")
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One network of the grid over its seeds.
+
+    Args:
+        row: the width by which its row is called.
+        width: its own.
+        units, layers: residual units, weighted layers.
+        multiply_adds, parameters: of the network.
+        errors: share of wrong test images, one for each seed.
+        depths: measured effective depths, one for each seed.
+    """
+
+    row: float
+    width: float
+    units: int
+    layers: int
+    multiply_adds: int
+    parameters: int
+    errors: tuple[float, ...]
+    depths: tuple[int, ...]
+
+    @property
+    def error(self) -> float:
+        return float(np.mean(self.errors))
+
+    @property
+    def depth(self) -> float:
+        return float(np.mean(self.depths))
+
+
+def write_report(config: StudyConfig) -> pathlib.Path:
+    """Writes `table.csv`, `study.png`, `study.svg` and, last, `report.md` of a study whose runs are all done; returns the report's path."""
+    root = pathlib.Path(config.output_dir)
+    cells = read_cells(config)
+    figures.study(cells, root / "study")
+    rows = [_row(cell) for cell in cells]
+    with replacing(root / "table.csv") as temporary:
+        write_csv(temporary, HEADERS, rows)
+    deep = [folders(config, point)[1] for point in points(config) if point.is_deep]
+    link = f"The deep narrow network: [analysis]({deep[0].relative_to(root) / REPORT_FILE})." if deep else ""
+    text = "\n\n".join(
+        [
+            f"# Depth and width on {config.data}",
+            *answers(cells),
+            markdown_table(rows, HEADERS),
+            "![error and effective depth](study.png)",
+            link,
+            "## Settings",
+            settings_table(config.settings()),
+        ]
+    )
+    with replacing(root / REPORT_FILE) as temporary:
+        temporary.write_text(text + "\n")
+    return root / REPORT_FILE
+
+
+def read_cells(config: StudyConfig) -> list[Cell]:
+    """The networks of the grid by row and depth, with what their runs and analyses found."""
+    groups: dict[tuple[float, int], list[Point]] = {}
+    for point in points(config):
+        if not point.is_deep:
+            groups.setdefault((point.row, point.depth), []).append(point)
+    return [_cell(config, group) for _, group in sorted(groups.items())]
+
+
+def _cell(config: StudyConfig, group: list[Point]) -> Cell:
+    structure, width = config.built(group[0].depth), group[0].width
+    errors, depths = [], []
+    for point in sorted(group, key=lambda point: point.seed):
+        run, analysis = folders(config, point)
+        errors.append(final_error(run))
+        depths.append(json.loads((analysis / RESULTS_FILE).read_text())["effective_depth"][-1])
+    return Cell(
+        group[0].row,
+        width,
+        sum(structure.units),
+        structure.depth,
+        structure.multiply_adds(classes=CLASSES, width=width),
+        structure.parameters(classes=CLASSES, width=width),
+        tuple(errors),
+        tuple(depths),
+    )
+
+
+def _row(cell: Cell) -> tuple:
+    costs = f"{cell.multiply_adds / 1e6:.1f} M", f"{cell.parameters / 1e6:.3f} M"
+    spread = f"{100 * min(cell.errors):.2f} – {100 * max(cell.errors):.2f}"
+    share = f"{cell.depth / cell.units:.0%}"
+    return cell.units, cell.layers, f"{cell.width:g}", *costs, f"{100 * cell.error:.2f}", spread, f"{cell.depth:.1f}", share
+
+
+def noise(cells: Sequence[Cell]) -> float:
+    """Standard error of the difference of two networks' mean errors, from the spread over seeds pooled over the grid; 0 for one seed."""
+    seeds = len(cells[0].errors)
+    if seeds < 2:
+        return 0.0
+    return float(np.sqrt(np.mean([np.var(cell.errors, ddof=1) for cell in cells]) * 2 / seeds))
+
+
+def stops_paying(row: Sequence[Cell], tolerance: float) -> Cell:
+    """The shallowest network of a row whose error is within the tolerance of the row's lowest."""
+    lowest = min(cell.error for cell in row)
+    return next(cell for cell in row if cell.error <= lowest + tolerance)
+
+
+def answers(cells: Sequence[Cell]) -> list[str]:
+    """Where depth stops paying, and whether effective depth predicts it, in sentences computed from the numbers.
+
+    The prediction is tested on every step from one depth to the next: by how many points the error falls, against the share of its
+    units that the shallower network's effective depth is (rank correlation); beside it the same for the number of units alone, which any
+    law of diminishing returns would give.
+    """
+    rows = [[cell for cell in cells if cell.row == row] for row in sorted({cell.row for cell in cells})]
+    tolerance = 2 * noise(cells)
+    found = [
+        f"Depth stops paying where no deeper network of the row is better by more than {100 * tolerance:.2f} points (twice the standard "
+        f"error of a difference, from the spread over {len(cells[0].errors)} seeds)."
+    ]
+    for row in rows:
+        best, deepest = stops_paying(row, tolerance), row[-1]
+        end = "at the deepest tried" if best is deepest else f"of {deepest.units} tried"
+        found.append(
+            f"Width {row[0].row:g}: depth stops paying at {best.units} units ({end}), {100 * best.error:.2f} % error; there the effective "
+            f"depth is {best.depth:.1f}, and {deepest.depth:.1f} in the network of {deepest.units} units "
+            f"({100 * deepest.error:.2f} % error)."
+        )
+    steps = [(a, b) for row in rows for a, b in itertools.pairwise(row)]
+    gains = [a.error - b.error for a, b in steps]
+    if len(steps) >= 3 and len(set(gains)) > 1:
+        by_depth, p_depth = _rank(gains, [a.depth / a.units for a, _ in steps])
+        by_units, p_units = _rank(gains, [-a.units for a, _ in steps])
+        found.append(
+            f"What a step to the next depth gains, against the effective depth as a share of the units before it: rank correlation "
+            f"{by_depth:+.2f} (p = {p_depth:.3f}, {len(steps)} steps). Against fewer units alone: {by_units:+.2f} (p = {p_units:.3f}). "
+            + _verdict(by_depth, p_depth, by_units)
+        )
+    return found
+
+
+def _rank(values: Sequence[float], others: Sequence[float]) -> tuple[float, float]:
+    if len(set(others)) < 2:
+        return 0.0, 1.0
+    result = spearmanr(values, others)
+    return float(result.statistic), float(result.pvalue)
+
+
+def _verdict(by_depth: float, p: float, by_units: float) -> str:
+    if p >= 0.05 or by_depth <= 0:
+        return "So effective depth does not predict, at this scale, where depth stops paying."
+    if by_depth > by_units:
+        return "So effective depth predicts where depth stops paying, and better than the number of units does."
+    return "So effective depth goes along with it, but predicts no better than the number of units does."

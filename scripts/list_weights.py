@@ -1,0 +1,7 @@
+"""Prints the pretrained weights that can be asked for by name."""
+
+from keras_widerresnet.cli.command import run_script
+from keras_widerresnet.cli.list_weights import COMMAND
+
+if __name__ == "__main__":
+    run_script(COMMAND)

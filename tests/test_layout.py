@@ -1,0 +1,48 @@
+"""How the code is laid out: imports go one way, each thing has one home, and the README's map says where."""
+
+import re
+
+import pytest
+from importlinter.cli import lint_imports
+from test_readme import README, ROOT
+
+from keras_widerresnet import runs
+
+PACKAGE = ROOT / "keras_widerresnet"
+FILES = [value for name, value in vars(runs).items() if re.fullmatch(r"[A-Z_]+_(FILE|FOLDER)", name)]
+
+
+def test_imports_keep_the_layers_of_pyproject(monkeypatch):
+    """No circle, no import upwards, none between tasks, those inside functions included; every module of the package has its layer."""
+    monkeypatch.chdir(ROOT)
+    assert lint_imports(no_cache=True) == 0
+
+
+def test_there_are_as_many_names_of_files_as_a_run_has():
+    assert len(FILES) == len(set(FILES)) >= 18 and {"flags.txt", "metrics.csv", "final.keras", "report.md", "run.json"} <= set(FILES)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "." in name])
+def test_a_file_of_a_run_is_named_by_one_module(name):
+    modules = [path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if name in path.read_text()]
+    assert modules == ["runs.py"]
+
+
+def test_the_readmes_map_is_the_folders():
+    """Every module and folder of the package, and every folder beside it, is in the map once; and nothing else is."""
+    listed = re.search(r"## Map\n(.*?)\n## ", README, re.S)[1]
+    names = [name for row in re.findall(r"^\| (.*?) \|", listed, re.M) for name in re.findall(r"`([^`]+)`", row)]
+    modules = [path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]
+    folders = [f"{path.name}/" for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").is_file()]
+    beside = ["benchmarks/", "docs/", "research/", "saved_models/", "scripts/", "tests/"]
+    assert all((ROOT / name).is_dir() for name in beside)
+    assert sorted(names) == sorted([*modules, *folders, *beside])
+
+
+def test_model_code_does_not_name_tensorflow():
+    """So that the networks also build with JAX or PyTorch."""
+    names = ("structures", "units", "networks", "fcn", "enlarge", "preprocessing", "protocols", "models", "loading", "conversion")
+    for name in names:
+        assert "import tensorflow" not in (PACKAGE / f"{name}.py").read_text()
+    for path in (PACKAGE / "weights").glob("*.py"):
+        assert "import tensorflow" not in path.read_text()
