@@ -140,11 +140,17 @@ def _write(source: str | pathlib.Path, structure: str | Structure, output: pathl
 def _network(original: Original, structure: str | Structure, width: float) -> keras.Model:
     """The network, all zeros, whose weights `original` holds."""
     with kernels_at_zero():
-        if original.classifier_convs:
+        if original.classes and original.classifier_convs:
             return WideResNetFCN(structure, original.classes, original.classifier_convs, width=width)
-        top = {"classes": original.classes} if original.classes else {"include_top": False}
-        options = {"activation": original.activation, "pool_padding": original.pool_padding}
-        return WiderResNet(structure, width=width, input_shape=(None, None, 3), **top, **options)
+        return WiderResNet(
+            structure,
+            include_top=bool(original.classes),
+            input_shape=(None, None, 3),
+            classes=original.classes or 0,  # without the top it means nothing
+            pool_padding=original.pool_padding,
+            width=width,
+            activation=original.activation,
+        )
 
 
 def _facts(original: Original, structure: Structure, width: float) -> Facts:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import layers, ops
 
@@ -9,11 +11,11 @@ CUBIC_A = -0.5  # Keys 1981, as PIL's and TensorFlow's; PyTorch's is -0.75
 TAPS = 2  # cells on either side of a pixel that it depends on
 
 
-def enlarge(cells, stride: int):
+def enlarge(cells: Any, stride: int) -> Any:
     """Cells to pixels: cell i stands for pixel `i * stride + stride // 2`, where training reads its label (official release).
 
     Args:
-        cells: float tensor (batch, H, W, channels); edges are repeated outward.
+        cells: float tensor of Keras' backend (batch, H, W, channels); edges are repeated outward.
         stride: pixels a cell.
 
     Returns:

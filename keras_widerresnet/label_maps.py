@@ -150,7 +150,13 @@ _PASCAL_CONTEXT = _names("""
 
 LABEL_MAPS = {
     "voc": LabelMap("voc", _VOC, _palette(0, 21), tuple(range(21))),
-    "cityscapes": LabelMap("cityscapes", *zip(*((name, color, id) for name, id, color in _CITYSCAPES), strict=True), _CITYSCAPES_IGNORED),
+    "cityscapes": LabelMap(
+        "cityscapes",
+        class_names=tuple(name for name, _, _ in _CITYSCAPES),
+        colors=tuple(color for _, _, color in _CITYSCAPES),
+        stored_ids=tuple(stored for _, stored, _ in _CITYSCAPES),
+        ignored_ids=_CITYSCAPES_IGNORED,
+    ),
     "ade20k": LabelMap("ade20k", _ADE20K, _palette(1, 150), tuple(range(1, 151)), (0,)),
     "pascal_context": LabelMap("pascal_context", _PASCAL_CONTEXT, _palette(0, 60), tuple(range(60))),
 }

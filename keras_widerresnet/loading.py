@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -20,6 +20,7 @@ from keras_widerresnet.weights.checksums import checksums, recognise
 from keras_widerresnet.weights.find import find_weights
 from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import read_original
+from keras_widerresnet.weights.registry import Pretrained
 
 ANY_SIZE = (None, None, 3)
 OUTPUT_STRIDE = 8
@@ -55,12 +56,11 @@ def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", 
         )
     if source.kind in (models.RUN, models.KERAS_FILE):
         return load_keras_file(str(source.path))
-    options = {"width": source.width(width), "pool_padding": source.pool_padding(pool_padding)}
     if source.record:
-        return _of_record(source, options, output_stride)
+        return _of_record(source.record, source, source.width(width), source.pool_padding(pool_padding), output_stride)
     facts, arrays = _read_file(source)
-    built = {**options, "pool_padding": pool_padding or facts.pool_padding or "ceil"}
-    network = _of_arrays(source, facts, arrays, built, output_stride)
+    padding = pool_padding or facts.pool_padding or "ceil"
+    network = _of_arrays(source, facts, arrays, source.width(width), padding, output_stride)
     assign_weights(network, arrays, repr(source.text))
     return network
 
@@ -120,13 +120,27 @@ def class_names(source: Source, classes: int, file: str, of_data: Callable[[str]
     return names
 
 
-def _of_record(source: Source, options: Mapping[str, object], output_stride: int) -> keras.Model:
-    record, structure = source.record, source.structure
-    assert record is not None and structure is not None
+def _of_record(record: Pretrained, source: Source, width: float, pool_padding: str, output_stride: int) -> keras.Model:
+    structure = source.structure or find_structure(record.structure)
     if record.classifier_convs:
-        return WideResNetFCN(structure, record.classes, record.classifier_convs, output_stride, record.name, **options)
-    shape = {"input_shape": ANY_SIZE, "classes": record.classes, "activation": record.activation}
-    return WiderResNet(structure, weights=record.name, **shape, **options)
+        return WideResNetFCN(
+            structure,
+            record.classes,
+            record.classifier_convs,
+            output_stride,
+            record.name,
+            pool_padding=pool_padding,
+            width=width,
+        )
+    return WiderResNet(
+        structure,
+        weights=record.name,
+        input_shape=ANY_SIZE,
+        classes=record.classes,
+        pool_padding=pool_padding,
+        width=width,
+        activation=record.activation,
+    )
 
 
 def _read_file(source: Source) -> tuple[Facts, Arrays]:
@@ -149,7 +163,7 @@ def _read_file(source: Source) -> tuple[Facts, Arrays]:
     return facts, layer_arrays(original.parameters)
 
 
-def _of_arrays(source: Source, facts: Facts, arrays: Arrays, options: Mapping[str, object], output_stride: int) -> keras.Model:
+def _of_arrays(source: Source, facts: Facts, arrays: Arrays, width: float, pool_padding: str, output_stride: int) -> keras.Model:
     """The network of a file's head, at its initial weights."""
     heads = {name: found[0].ndim for name, found in arrays.items() if re.fullmatch(r"linear\d+", name)}
     if not heads:
@@ -157,8 +171,16 @@ def _of_arrays(source: Source, facts: Facts, arrays: Arrays, options: Mapping[st
     (name, dimensions), *_ = heads.items()
     classes = int(name.removeprefix("linear"))
     if dimensions == 4:
-        return WideResNetFCN(facts.structure, classes, 2 if "conv6a" in arrays else 1, output_stride, **options)
-    return WiderResNet(facts.structure, classes=classes, input_shape=ANY_SIZE, activation=facts.activation, **options)
+        convolutions = 2 if "conv6a" in arrays else 1
+        return WideResNetFCN(facts.structure, classes, convolutions, output_stride, pool_padding=pool_padding, width=width)
+    return WiderResNet(
+        facts.structure,
+        input_shape=ANY_SIZE,
+        classes=classes,
+        pool_padding=pool_padding,
+        width=width,
+        activation=facts.activation,
+    )
 
 
 def _needs_model(source: Source) -> str:

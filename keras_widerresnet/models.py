@@ -14,7 +14,7 @@ from keras_widerresnet.options import did_you_mean, option
 from keras_widerresnet.runs import CLASSIFICATION, SEGMENTATION, Run
 from keras_widerresnet.structures import POOL_PADDINGS, Structure, find_structure
 from keras_widerresnet.weights.first_bytes import is_original
-from keras_widerresnet.weights.registry import PRETRAINED, Pretrained, find_record
+from keras_widerresnet.weights.registry import PRETRAINED, Pretrained, imagenet_record
 
 MODEL = "Model"
 PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KINDS = (
@@ -147,20 +147,19 @@ def find_source(weights: str, model: str = "") -> Source:
     path = pathlib.Path(weights).expanduser()
     if not path.exists():
         raise InputError(f"Nothing at {weights!r}. {what_a_model_is()}{did_you_mean(weights, (IMAGENET, *PRETRAINED))}")
-    chosen = {"structure": model} if model else {}
     if path.is_dir():
         run = Run.at(path)
         if run:
-            return Source(weights, RUN, run.final_network(), dataclasses.replace(_facts_of_run(run), **chosen), run=run)
-        return _saved_model(weights, path, chosen)
+            return Source(weights, RUN, run.final_network(), _of_structure(_facts_of_run(run), model), run=run)
+        return _saved_model(weights, path, model)
     run = Run.at(path.parent)
     if path.suffix == ".keras":
-        return Source(weights, KERAS_FILE, path, dataclasses.replace(_facts_of_run(run) if run else Facts(), **chosen), run=run)
+        return Source(weights, KERAS_FILE, path, _of_structure(_facts_of_run(run) if run else Facts(), model), run=run)
     if path.name.endswith(_WEIGHTS_SUFFIX):
-        return Source(weights, WEIGHTS_FILE, path, dataclasses.replace(_read_sidecar(path), **chosen))
+        return Source(weights, WEIGHTS_FILE, path, _of_structure(_read_sidecar(path), model))
     if not is_original(path):
         raise InputError(f"{weights!r} is no model: it begins like no weights file. {what_a_model_is()}")
-    return Source(weights, ORIGINAL_FILE, path, Facts(**chosen))
+    return Source(weights, ORIGINAL_FILE, path, Facts(structure=model))
 
 
 def what_a_model_is() -> str:
@@ -177,8 +176,8 @@ def sidecar(weights: pathlib.Path) -> pathlib.Path:
 
 
 def _pretrained(name: str, model: str) -> Source:
-    record = find_record(name, find_structure(model or DEFAULT_MODEL))
-    assert record is not None
+    structure = find_structure(model or DEFAULT_MODEL)
+    record = imagenet_record(structure) if name == IMAGENET else PRETRAINED[name]
     facts = Facts(
         structure=model or record.structure,
         pool_padding=record.pool_padding or record.tested_pool_padding,
@@ -199,6 +198,11 @@ def _published_class_names(record: Pretrained) -> tuple[str, ...]:
     return labels.class_names if labels and labels.classes == record.classes else ()
 
 
+def _of_structure(facts: Facts, model: str) -> Facts:
+    """The same facts, but of the structure that was chosen, if one was."""
+    return dataclasses.replace(facts, structure=model) if model else facts
+
+
 def _facts_of_run(run: Run) -> Facts:
     # A structure whose halvings were chosen by a flag has no name.
     structure = "" if run.flags.get("downsampling") else run.flags.get("structure", "")
@@ -213,14 +217,14 @@ def _facts_of_run(run: Run) -> Facts:
     )
 
 
-def _saved_model(weights: str, path: pathlib.Path, chosen: dict[str, str]) -> Source:
+def _saved_model(weights: str, path: pathlib.Path, model: str) -> Source:
     versions = [entry for entry in path.iterdir() if entry.name.isdecimal() and (entry / GRAPH_FILE).is_file()]
     if not (path / GRAPH_FILE).is_file() and not versions:
         raise InputError(f"{weights!r} is a folder, and neither a run directory nor a SavedModel. {what_a_model_is()}")
     version = path if (path / GRAPH_FILE).is_file() else max(versions, key=lambda entry: int(entry.name))
     labels = version / LABELS_FILE
     names = tuple(labels.read_text().splitlines()) if labels.is_file() else ()
-    return Source(weights, SAVED_MODEL, version, Facts(class_names=names, classes=len(names) or None, **chosen))
+    return Source(weights, SAVED_MODEL, version, Facts(structure=model, class_names=names, classes=len(names) or None))
 
 
 def _read_sidecar(weights: pathlib.Path) -> Facts:

@@ -53,7 +53,7 @@ def WiderResNet(
     structure: str | Structure,
     include_top: bool = True,
     weights: str | pathlib.Path | None = None,
-    input_tensor=None,
+    input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
     classes: int = 1000,
@@ -85,8 +85,7 @@ def WiderResNet(
     image = _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride)
     x = units.conv(image, stage_filters(width)[1][0], 3, "conv1a")
     for item in plan:
-        is_unit = isinstance(item, Unit)
-        x = units.residual_unit(x, item, activation, frozen_batch_norm) if is_unit else units.max_pool(x, item, pool_padding)
+        x = units.residual_unit(x, item, activation, frozen_batch_norm) if isinstance(item, Unit) else units.max_pool(x, item, pool_padding)
     x = units.batch_norm_relu(x, "bn7", "relu7", activation, frozen_batch_norm)
     if include_top:
         x = _classifier(x, classes, classifier_activation)
@@ -147,7 +146,7 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
     def build(
         include_top: bool = True,
         weights: str | pathlib.Path | None = None,
-        input_tensor=None,
+        input_tensor: keras.KerasTensor | None = None,
         input_shape: tuple[int | None, int | None, int] | None = None,
         pooling: str | None = None,
         classes: int = 1000,

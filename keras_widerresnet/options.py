@@ -29,7 +29,7 @@ class Option:
 
     help: str
     group: str
-    choices: tuple = ()
+    choices: tuple[object, ...] = ()
     least: float | None = None
     most: float | None = None
     repeats: bool = True
@@ -71,8 +71,9 @@ def check(record: Any) -> None:
         for one in values:
             if known.choices and one not in known.choices:
                 word = "any" if isinstance(value, tuple) else "one"
-                allowed = ", ".join(str(choice) for choice in known.choices if choice not in ("", None))
-                raise InputError(f"--{name} must be {word} of {allowed}. Received: {one!r}{did_you_mean(str(one), known.choices)}")
+                allowed = [str(choice) for choice in known.choices if choice not in ("", None)]
+                nearest = did_you_mean(str(one), allowed)
+                raise InputError(f"--{name} must be {word} of {', '.join(allowed)}. Received: {one!r}{nearest}")
             if isinstance(one, (int, float)) and not isinstance(one, bool):
                 _check_bounds(name, one, known)
 
@@ -117,8 +118,8 @@ def given_flags(record: Any) -> list[str]:
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """` Did you mean 'NAME'?` for the nearest of some names, or nothing where none is near."""
-    found = difflib.get_close_matches(word.lower(), {name.lower(): name for name in names if name}, n=1, cutoff=0.6)
     by_lower = {name.lower(): name for name in names if name}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f". Did you mean {by_lower[found[0]]!r}?" if found else ""
 
 

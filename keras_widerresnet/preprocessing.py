@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from keras_widerresnet.errors import InputError
@@ -14,7 +18,7 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-def preprocess_input(x):
+def preprocess_input(x: Any) -> Any:
     """RGB values in [0, 255] to the networks' input: scaled to [0, 1], less the mean, over the standard deviation.
 
     Args:
@@ -41,7 +45,9 @@ def preprocess_input(x):
     return (x / 255 - mean) / std
 
 
-def decode_predictions(preds, top: int = 5, class_names=None):
+def decode_predictions(
+    preds: npt.ArrayLike, top: int = 5, class_names: Sequence[str] | None = None
+) -> list[list[tuple[str | int, str, float]]]:
     """The most probable classes of each image.
 
     Args:

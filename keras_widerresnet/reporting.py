@@ -91,5 +91,5 @@ def learning_curves(
     rate.set(xlabel="epoch", ylabel="learning rate at the epoch's end")
     for axes in (loss, scores, rate):
         axes.grid(alpha=0.3)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(axis="x", integer=True)
     save_figure(figure, path)

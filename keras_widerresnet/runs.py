@@ -11,7 +11,7 @@ import pathlib
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
@@ -33,7 +33,26 @@ PACKAGES = ("keras", "numpy", "tensorflow-datasets", "scikit-learn", "matplotlib
 TENSORFLOWS = ("tensorflow", "tensorflow-cpu")
 _SEGMENTATION_FLAG = "classifier_convs"  # which tells the task of runs that have no facts file
 
-Config = TypeVar("Config")
+
+class RunSettings(Protocol):
+    """What a run's configuration, a record of options such as `training.config.RunConfig`, says of its directory."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+    @property
+    def output_dir(self) -> str:
+        """The run directory."""
+
+    @property
+    def overwrite(self) -> bool:
+        """Whether an existing run is replaced."""
+
+    @property
+    def resume(self) -> bool:
+        """Whether an existing run goes on."""
+
+
+Config = TypeVar("Config", bound=RunSettings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +171,7 @@ def may_start(config: Config) -> tuple[Config, bool]:
     """What may be done with a configuration's directory.
 
     Args:
-        config: a `training.config.RunConfig`.
+        config: the run's settings.
 
     Returns:
         The configuration to go on with, and whether the run is finished already. A resumed run keeps what it did before an option was
@@ -192,11 +211,11 @@ def _as_before(config: Config, run: Run) -> Config:
     return dataclasses.replace(config, **kept)
 
 
-def prepare(config: Any, facts: Mapping[str, Any]) -> Run:
+def prepare(config: RunSettings, facts: Mapping[str, Any]) -> Run:
     """Makes the directory of a run, with its flags, versions and facts, and without what an earlier run left if that is to be replaced.
 
     Args:
-        config: a `training.config.RunConfig`.
+        config: the run's settings.
         facts: see `Run.facts`.
     """
     path = pathlib.Path(config.output_dir)

@@ -179,18 +179,19 @@ class Structure:
         dilation = 1
         plan: list[Unit | Pool] = []
         for stage, count in zip(STAGES, self.units, strict=True):
-            first = {"stride": 1, "dilations": (dilation,) * len(filters[stage])}
+            convolutions = len(filters[stage])
+            stride, first = 1, (dilation,) * convolutions
             if stage in self.halvings and self.halving_of(stage) == "pool":
                 plan.append(Pool(f"pool{stage - 1}", 1 if stage in dropped else 2, dilation))
                 dilation *= 2 if stage in dropped else 1
-                first["dilations"] = (dilation,) * len(filters[stage])
+                first = (dilation,) * convolutions
             elif stage in dropped:
                 # The unit that would have halved: its first convolution keeps the incoming dilation.
                 dilation *= 2
-                first["dilations"] = first["dilations"][:1] + (dilation,) * (len(filters[stage]) - 1)
+                first = (*first[:1], *(dilation,) * (convolutions - 1))
             elif stage in self.halvings:
-                first["stride"] = 2
-            rest = {"stride": 1, "dilations": (dilation,) * len(filters[stage])}
+                stride = 2
+            rest = (dilation,) * convolutions
             for index in range(count):
                 projection = stage > 1 and index == 0
                 plan.append(
@@ -199,9 +200,10 @@ class Structure:
                         stage=stage,
                         in_channels=channels,
                         filters=filters[stage],
+                        dilations=first if projection else rest,
+                        stride=stride if projection else 1,
                         projection=projection,
                         dropout=rates.get(stage, 0.0),
-                        **(first if projection else rest),
                     )
                 )
                 channels = filters[stage][-1]

@@ -113,7 +113,7 @@ def _maximum(tensors):
     return first
 
 
-def conv(x, filters: int, kernel: int, name: str, *, stride: int = 1, dilation: int = 1):
+def conv(x: keras.KerasTensor, filters: int, kernel: int, name: str, *, stride: int = 1, dilation: int = 1) -> keras.KerasTensor:
     """Convolution without bias that pads by `dilation * (kernel // 2)` on every side, also when strided (official release)."""
     padding = "same"
     if stride > 1 and kernel == 1:
@@ -148,7 +148,7 @@ class FrozenBatchNormalization(layers.BatchNormalization):
         return super().call(inputs, training=False, mask=mask)
 
 
-def batch_norm_relu(x, name: str, relu_name: str, activation: str = "relu", frozen: bool = False):
+def batch_norm_relu(x: keras.KerasTensor, name: str, relu_name: str, activation: str = "relu", frozen: bool = False) -> keras.KerasTensor:
     """Batch norm (scale and shift learned) and one of `ACTIVATIONS`, the pre-activation of every convolution but conv1a."""
     batch_norm = FrozenBatchNormalization if frozen else layers.BatchNormalization
     x = batch_norm(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
@@ -157,7 +157,7 @@ def batch_norm_relu(x, name: str, relu_name: str, activation: str = "relu", froz
     return layers.Activation("relu", name=relu_name)(x)
 
 
-def residual_unit(x, unit: Unit, activation: str = "relu", frozen_batch_norm: bool = False):
+def residual_unit(x: keras.KerasTensor, unit: Unit, activation: str = "relu", frozen_batch_norm: bool = False) -> keras.KerasTensor:
     """One pre-activation unit, basic (3x3, 3x3) or bottleneck (1x1, 3x3, 1x1).
 
     Args:
@@ -183,6 +183,6 @@ def residual_unit(x, unit: Unit, activation: str = "relu", frozen_batch_norm: bo
     return layers.Add(name=f"res{unit.name}")([shortcut, branch])
 
 
-def max_pool(x, pool: Pool, padding: str):
+def max_pool(x: keras.KerasTensor, pool: Pool, padding: str) -> keras.KerasTensor:
     """The max pool before a stage; `padding` is one of `structures.POOL_PADDINGS`."""
     return MaxPool(padding, pool.stride, pool.dilation, name=pool.name)(x)

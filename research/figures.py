@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib.figure
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from keras_widerresnet.reporting import save_vector_figure
-
-if TYPE_CHECKING:
-    from research.study_report import Cell
+from research.cells import Cell
 
 
 def study(cells: Sequence[Cell], path: pathlib.Path) -> None:

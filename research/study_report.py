@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import pathlib
@@ -15,41 +14,11 @@ from keras_widerresnet.files import replacing
 from keras_widerresnet.reporting import markdown_table, settings_table, write_csv
 from keras_widerresnet.runs import REPORT_FILE, RESULTS_FILE
 from research import figures
+from research.cells import Cell
 from research.config import StudyConfig
 from research.study import CLASSES, Point, final_error, folders, points
 
 HEADERS = ("units", "layers", "width", "multiply-adds", "parameters", "test error %", "lowest – highest", "effective depth", "of its units")
-
-
-@dataclasses.dataclass(frozen=True)
-class Cell:
-    """One network of the grid over its seeds.
-
-    Args:
-        row: the width by which its row is called.
-        width: its own.
-        units, layers: residual units, weighted layers.
-        multiply_adds, parameters: of the network.
-        errors: share of wrong test images, one for each seed.
-        depths: measured effective depths, one for each seed.
-    """
-
-    row: float
-    width: float
-    units: int
-    layers: int
-    multiply_adds: int
-    parameters: int
-    errors: tuple[float, ...]
-    depths: tuple[int, ...]
-
-    @property
-    def error(self) -> float:
-        return float(np.mean(self.errors))
-
-    @property
-    def depth(self) -> float:
-        return float(np.mean(self.depths))
 
 
 def write_report(config: StudyConfig) -> pathlib.Path:

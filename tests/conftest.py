@@ -43,3 +43,10 @@ def fill():
 def image():
     """The reference's input image, NHWC."""
     return lambda height, width: refparams.image((1, 3, height, width)).transpose(0, 2, 3, 1)
+
+
+@pytest.fixture(autouse=True)
+def commands_keep_this_process_as_it_is(monkeypatch):
+    """Commands that tests call here neither start pytest anew nor freeze weights, in this process and in those that it starts."""
+    monkeypatch.setattr("keras_widerresnet.cli.process.hold_weights_frozen", lambda: None)
+    monkeypatch.setattr("keras_widerresnet.cli.process.restart_with_huge_pages", lambda: None)

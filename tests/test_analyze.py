@@ -11,13 +11,13 @@ import tensorflow as tf
 import keras_widerresnet as kw
 from keras_widerresnet.analysis.analyze import analyze
 from keras_widerresnet.analysis.chain import residual_chain
-from keras_widerresnet.analysis.effective_depth import effective_depth
 from keras_widerresnet.analysis.config import FILES, OPTIONAL, AnalysisConfig
+from keras_widerresnet.analysis.effective_depth import effective_depth
 from keras_widerresnet.analysis.measure import sampled_images
 from keras_widerresnet.analysis.paths import gradient_per_path_length
 from keras_widerresnet.analysis.snapshots import snapshots
-from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.tasks.classification.data import load_data
 
 SETTINGS = {"images": 2, "path_images": 2, "path_samples": 2, "lesion_images": 300, "lesion_samples": 2}
 DIGITS_RUN = pathlib.Path(__file__).parent.parent / "saved_models" / "digits" / "run"

@@ -221,7 +221,10 @@ def arguments_of(command, model, task, output, photograph):
     quick = ["--epochs=1", "--steps_per_epoch=1", "--batch_size=4", f"--structure={STRUCTURES[task]}", f"--width={WIDTH}"]
     return {
         "evaluate": ["evaluate", f"--weights={model}", "--data=digits", f"--output_dir={output}", *told],
-        "evaluate-segmentation": ["evaluate-segmentation", f"--weights={model}", "--data=shapes", f"--output_dir={output}", "--nomasks", "--shown=1", *told],
+        "evaluate-segmentation": [
+            *("evaluate-segmentation", f"--weights={model}", "--data=shapes", f"--output_dir={output}"),
+            *("--nomasks", "--shown=1", *told),
+        ],
         "predict": ["predict", photograph, f"--weights={model}", *told],
         "export": ["export", f"--weights={model}", f"--output={output}", "--nowarmup", *told],
         "convert": ["convert", f"--source={model}", f"--output={output}.weights.h5", f"--model={STRUCTURES[task]}", f"--width={WIDTH}"],
@@ -230,7 +233,9 @@ def arguments_of(command, model, task, output, photograph):
             *("--images=1", "--path_images=0", "--lesion_images=0", "--crop_size=28", *told),
         ],
         "train": ["train", f"--weights={model}", "--data=digits", f"--output_dir={output}", *quick],
-        "train-segmentation": ["train-segmentation", f"--weights={model}", "--data=shapes", f"--output_dir={output}", *quick, "--crop_size=64"],
+        "train-segmentation": [
+            *("train-segmentation", f"--weights={model}", "--data=shapes", f"--output_dir={output}", *quick, "--crop_size=64"),
+        ],
     }[command]  # fmt: skip
 
 
@@ -261,10 +266,7 @@ def refusal(command, task, kind):
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("train", "train-segmentation")),
     ],
 )
-def test_every_command_takes_every_kind_of_model_or_says_what_to_give(
-    command, task, kind, models, photograph, tmp_path, capsys, monkeypatch
-):
-    monkeypatch.setattr("keras_widerresnet.cli.process.restart_with_huge_pages", lambda: None)
+def test_every_command_takes_every_kind_of_model_or_says_what_to_give(command, task, kind, models, photograph, tmp_path, capsys):
     given = arguments_of(command, models[task, kind], task, tmp_path / "out", photograph)
     expected = refusal(command, task, kind)
     keras.backend.clear_session()

@@ -3,8 +3,8 @@ import csv
 import pytest
 from PIL import Image
 
-from keras_widerresnet.tasks.classification.comparison import compare_runs
 from keras_widerresnet import runs
+from keras_widerresnet.tasks.classification.comparison import compare_runs
 from keras_widerresnet.tasks.classification.config import ComparisonConfig, TrainingConfig
 
 

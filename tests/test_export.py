@@ -16,19 +16,19 @@ from photographs import REAL_PHOTOGRAPHS
 from test_readme import ROOT
 
 import keras_widerresnet as kw
-from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.resize import normalise
 from keras_widerresnet.data.resize import test_view as seen_view
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.protocols import SegmentationProtocol
-from keras_widerresnet.tasks.segmentation.views import pixel_scores
 from keras_widerresnet.export import ExportConfig, export, verify
 from keras_widerresnet.export.card import write_card
 from keras_widerresnet.export.fold import inference_network
 from keras_widerresnet.export.graphs import SegmenterGraph
 from keras_widerresnet.export.source import Exported, find_exported
 from keras_widerresnet.export.version import new_version, remove_old, versions
+from keras_widerresnet.protocols import SegmentationProtocol
+from keras_widerresnet.tasks.classification.data import load_data
+from keras_widerresnet.tasks.segmentation.views import pixel_scores
 from keras_widerresnet.weights import PRETRAINED
 
 DIGITS = ROOT / "saved_models" / "digits"
@@ -77,7 +77,9 @@ def expected(model):
 def exported(model, tmp_path_factory):
     names = tmp_path_factory.mktemp("names") / "names.txt"
     names.write_text("".join(f"thing {k}\n" for k in range(12)))
-    return export(ExportConfig(weights=model[1], output=str(tmp_path_factory.mktemp("exports") / "narrow"), class_names=str(names), top=12)).path
+    return export(
+        ExportConfig(weights=model[1], output=str(tmp_path_factory.mktemp("exports") / "narrow"), class_names=str(names), top=12)
+    ).path
 
 
 def test_a_fresh_process_without_the_package_gives_the_keras_models_probabilities(exported, expected, tmp_path):
@@ -148,7 +150,12 @@ def test_half_precision_tflite_and_onnx_agree(model, expected, tmp_path):
     import onnxruntime
 
     config = ExportConfig(
-        weights=str(DIGITS / "run"), output=str(tmp_path / "all"), images="digits", weight_type="float16", tflite=("float16", "int8"), onnx=True
+        weights=str(DIGITS / "run"),
+        output=str(tmp_path / "all"),
+        images="digits",
+        weight_type="float16",
+        tflite=("float16", "int8"),
+        onnx=True,
     )
     done = export(config)
     kept = {one.form: one for one in done.checked}

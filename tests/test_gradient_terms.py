@@ -10,10 +10,10 @@ import residual_chains
 import tensorflow as tf
 from keras import layers
 
+from benchmarks.decomposition import decomposition_cost
 from keras_widerresnet.analysis.chain import residual_chain
 from keras_widerresnet.analysis.gradients import Decomposition, cross_entropy
 from keras_widerresnet.analysis.paths import gradient_per_path_length
-from benchmarks.decomposition import decomposition_cost
 from keras_widerresnet.errors import InputError
 
 RELATIVE = 1e-10

@@ -12,18 +12,12 @@ from photographs import REAL_PHOTOGRAPHS
 from PIL import Image
 
 import keras_widerresnet as kw
-from keras_widerresnet.cli import main, process
+from keras_widerresnet.cli import main
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.tasks.classification.config import PredictionConfig
 from keras_widerresnet.tasks.classification.prediction import predict
 
 ROOT = pathlib.Path(__file__).parent.parent
-
-
-@pytest.fixture(autouse=True)
-def weights_that_change(monkeypatch):
-    """The command holds its network's weights frozen, for the whole process, which other tests go on with."""
-    monkeypatch.setattr(process, "hold_weights_frozen", lambda: None)
 
 
 @pytest.fixture(scope="module")

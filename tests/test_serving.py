@@ -18,7 +18,7 @@ from google.protobuf import text_format
 from photographs import REAL_PHOTOGRAPHS
 from tensorflow_serving.config import model_server_config_pb2
 
-from keras_widerresnet.cli import main, process
+from keras_widerresnet.cli import main
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.serving import connect
 from keras_widerresnet.serving.load_test import measure_load
@@ -191,10 +191,8 @@ def test_files_go_in_batches_and_the_unreadable_one_is_named(ports, tmp_path, ba
 
 
 @pytest.fixture
-def asking(ports, tmp_path, monkeypatch):
+def asking(ports, tmp_path):
     """Arguments that ask the server for a photograph, by the port of REST or of gRPC."""
-    # The command holds its network's weights frozen, for the whole process, which other tests go on with.
-    monkeypatch.setattr(process, "hold_weights_frozen", lambda: None)
     (tmp_path / "photograph.jpg").write_bytes(IMAGES[0])
     return lambda grpc: [str(tmp_path / "photograph.jpg"), f"--server={address(ports, grpc)}", "--served_model=digits"]
 

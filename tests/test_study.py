@@ -15,9 +15,10 @@ from keras_widerresnet.cli import command_named
 from keras_widerresnet.cli.command import parsed
 from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.tasks.classification.config import TrainingConfig
+from research.cells import Cell
 from research.config import StudyConfig
 from research.study import commands, cost, points, run_study
-from research.study_report import Cell, answers, noise, read_cells, stops_paying, write_report
+from research.study_report import answers, noise, read_cells, stops_paying, write_report
 
 SCRIPT = str(pathlib.Path(__file__).parents[1] / "scripts" / "study_depth.py")
 

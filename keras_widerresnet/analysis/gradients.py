@@ -22,6 +22,7 @@ from keras_widerresnet.analysis.chain import Link, ResidualChain
 from keras_widerresnet.errors import InputError
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+Pull = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]]
 
 
 def cross_entropy(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
@@ -136,7 +137,7 @@ class Decomposition:
         return loss, units[::-1], unit_input
 
 
-def pullback(model: keras.Model | None, x: tf.Tensor, training: bool = False):
+def pullback(model: keras.Model | None, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, Pull]:
     """A model's output, and the function from vectors (k, …) at it to [those at its input, the gradients (k, …) of its weights].
 
     The identity is None.

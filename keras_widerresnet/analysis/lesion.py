@@ -104,7 +104,7 @@ def _applied(model: keras.Model | None, x: tf.Tensor) -> tf.Tensor:
 
 
 def _check(chain: ResidualChain, lesions: Sequence[Lesion]) -> None:
-    pairs = {lesion.swapped for lesion in swappable(chain)}
+    pairs = {lesion.swapped for lesion in swappable(chain) if lesion.swapped}
     for lesion in lesions:
         if any(not 0 <= index < len(chain.links) for index in lesion.dropped):
             raise InputError(f"The network has {len(chain.links)} units, numbered from 0. Received: {lesion}")

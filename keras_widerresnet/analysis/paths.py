@@ -115,7 +115,7 @@ def _paths(count: int, length: int, samples: int, generator: np.random.Generator
     if math.comb(count, length) <= samples:
         chosen = list(itertools.combinations(range(count), length))
     else:
-        chosen = [generator.choice(count, length, replace=False) for _ in range(samples)]
+        chosen = [tuple(generator.choice(count, length, replace=False).tolist()) for _ in range(samples)]
     paths = np.zeros((len(chosen), count), bool)
     for path, blocks in zip(paths, chosen, strict=True):
         path[list(blocks)] = True

@@ -5,13 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from keras_widerresnet.analysis import figures
 from keras_widerresnet.analysis.config import DEPTHS_FILE, LESIONS_FILE, PATHS_FILE, SHARES_FILE
-from keras_widerresnet.analysis.measure import Analysis
+from keras_widerresnet.analysis.measure import Analysis, Lesions
 from keras_widerresnet.analysis.paths import PathLengths
 from keras_widerresnet.analysis.unravel import unravel
 from keras_widerresnet.reporting import markdown_table, settings_table, write_csv
@@ -40,7 +40,7 @@ def write_analysis(folder: pathlib.Path, found: Analysis) -> None:
         write_csv(folder / PATHS_FILE, ("blocks", "paths", "gradient by one path", "paths x gradient", "paths measured"), table)
     if lesions:
         figures.lesions(found.units, found.stage_begins, lesions, folder / "lesions")
-        write_csv(folder / LESIONS_FILE, ("lesion", "error"), _lesion_rows(found))
+        write_csv(folder / LESIONS_FILE, ("lesion", "error"), _lesion_rows(found.units, lesions))
     (folder / RESULTS_FILE).write_text(json.dumps(_numbers(found), indent=2) + "\n")
     (folder / REPORT_FILE).write_text(_report(found))
 
@@ -60,14 +60,13 @@ def _numbers(found: Analysis) -> dict[str, object]:
     }
 
 
-def _lesion_rows(found: Analysis) -> Iterator[tuple[str, float]]:
-    lesions = found.lesions
+def _lesion_rows(units: Sequence[str], lesions: Lesions) -> Iterator[tuple[str, float]]:
     yield "none", lesions.intact
-    yield from ((f"without {name}", error) for name, error in zip(found.units, lesions.single, strict=True))
+    yield from ((f"without {name}", error) for name, error in zip(units, lesions.single, strict=True))
     for count, errors in zip(lesions.counts, lesions.several, strict=True):
         yield from ((f"without {count} random units", error) for error in errors)
     for pair, error in zip(lesions.pairs, lesions.swapped, strict=True):
-        yield f"{found.units[pair.swapped[0]]} and {found.units[pair.swapped[1]]} swapped", error
+        yield f"{' and '.join(units[index] for index in pair.swapped or ())} swapped", error
 
 
 def _report(found: Analysis) -> str:
@@ -89,7 +88,7 @@ def _report(found: Analysis) -> str:
         "![shares of the gradient](gradient_shares.png)",
         markdown_table(shares, ("unit", "effective depth", *(f"m = {m}" for m in range(shown)))),
         _path_section(found.paths) if found.paths else "",
-        _lesion_section(found) if found.lesions else "",
+        _lesion_section(found.lesions, found.stage_begins) if found.lesions else "",
         "## The ensemble that it is",
         "![the unravelled network](unravelled.png)",
         f"```\n{unravel(len(found.units), last.depth)}\n```",
@@ -115,8 +114,8 @@ paths, the lengths {first} to {last} of {paths.units} hold 95 %.
 ![gradient by path length](path_lengths.png)"""
 
 
-def _lesion_section(found: Analysis) -> str:
-    lesions, begins = found.lesions, np.array(found.stage_begins)
+def _lesion_section(lesions: Lesions, stage_begins: Sequence[bool]) -> str:
+    begins = np.array(stage_begins)
     cost = 100 * (lesions.single - lesions.intact)
     groups = [
         f"{words} {np.median(cost[chosen]):.2f} points (median; {cost[chosen].max():.2f} at most)"

@@ -49,8 +49,7 @@ def snapshots(models: Sequence[str], options: BuildOptions = BuildOptions()) -> 
         if source.kind in (RUN, SAVED_MODEL):
             raise InputError(f"{model!r} is a {source.kind}, whose units cannot be taken apart: give the run or .keras file it was made of")
         name = source.path.name.split(".")[0] if source.path else source.text
-        built = {"width": options.width, "pool_padding": options.pool_padding}
-        found.append(Snapshot(name, functools.partial(load_network, source, **built)))
+        found.append(Snapshot(name, functools.partial(load_network, source, width=options.width, pool_padding=options.pool_padding)))
     if not found:
         raise InputError("No network to analyse: give .keras files or run directories with a saved network")
     return found
@@ -60,9 +59,10 @@ def _of_run(run: Run) -> list[Snapshot]:
     if run.task != runs.CLASSIFICATION:
         raise InputError(f"{str(run.path)!r} is a run of {run.task}; classification networks are analysed")
     scores = [row[SCORE] for row in run.metrics()]
-    epochs, found, best = len(scores), [], run.best_network
     if not scores:
         return []
+    epochs, best = len(scores), run.best_network
+    found: list[tuple[float, str, Callable[[], keras.Model]]] = []
     if best:
         found.append((scores.index(max(scores)) + 1, "best", _loader(best)))
         found += [(epoch, "checkpoint", _restorer(best, path)) for epoch, path in _checkpoints(run, epochs)]

@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from keras_widerresnet.options import did_you_mean
+
+if TYPE_CHECKING:
+    from keras_widerresnet.cli.command import Command
 
 PROGRAM = "keras-widerresnet"
 COMMANDS = (
@@ -39,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     execute(command_named(name), others, f"{PROGRAM} {name}")
 
 
-def command_named(name: str):
+def command_named(name: str) -> Command:
     """The `command.Command` of a name of `COMMANDS`."""
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}").COMMAND
 

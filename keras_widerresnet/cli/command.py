@@ -25,6 +25,12 @@ WIDTH, INDENT = 110, 30
 _OPPOSITES = {"overwrite": "resume", "resume": "overwrite"}
 _NUMBERS = {int: "whole numbers", float: "numbers"}
 _KINDS = {int: "N", float: "X", str: "TEXT"}
+_DEFINE: dict[type, Callable[..., object]] = {
+    bool: flags.DEFINE_boolean,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+    str: flags.DEFINE_string,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,8 +171,7 @@ def _define(values: flags.FlagValues, name: str, kind: Any, default: Any, option
         flags.DEFINE_list(name, None if default is None else [str(one) for one in default], option.help, flag_values=values)
         return
     # Choices and bounds are the record's to check, so that they are said in one way.
-    define = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}[_plain(kind)]
-    define(name, default, option.help, flag_values=values)
+    _DEFINE[_plain(kind)](name, default, option.help, flag_values=values)
 
 
 def _value(name: str, value: Any, kind: Any) -> Any:

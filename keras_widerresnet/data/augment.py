@@ -5,7 +5,7 @@ The release's steps are pure functions of their draws in [0, 1); `uniform` makes
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -22,7 +22,7 @@ EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
-def uniform(shape, seed: tf.Tensor, step: str) -> tf.Tensor:
+def uniform(shape: Sequence[int], seed: tf.Tensor, step: str) -> tf.Tensor:
     """Draws in [0, 1), float32, of one step (a name of `STREAMS`), apart from those of the other steps."""
     return tf.random.stateless_uniform(shape, tf.random.fold_in(seed, STREAMS.index(step)))
 

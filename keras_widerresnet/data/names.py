@@ -55,7 +55,12 @@ class Kinds:
     noun: str
     kinds: tuple[Kind, ...]
 
+    def __getitem__(self, name: str) -> Kind:
+        """The kind of a name that there is."""
+        return {kind.name: kind for kind in self.kinds}[name]
+
     def find(self, name: str) -> Kind | None:
+        """The kind of a name; None where there is none."""
         return next((kind for kind in self.kinds if kind.name == name), None)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import fractions
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
@@ -187,7 +188,7 @@ class ShardedSplit:
         return tf.data.Dataset.from_tensor_slices(tf.constant(self.files, tf.string)).flat_map(self.records)
 
 
-def without_parts(name: str):
+def without_parts(name: str) -> NoReturn:
     """The `part` of data sets whose images are not in parts with names: always an `InputError`."""
     raise InputError(f"This data set has no parts by name: give a share of the training images, auto or none. Received: {name!r}")
 

@@ -18,7 +18,7 @@ DEFAULT_SHARE = 0.1
 _MAX_DENOMINATOR = 1_000_000
 
 Data = TypeVar("Data", ImageData, SegmentationData)
-Split = IndexedSplit | ShardedSplit | SegmentationSplit
+Split = TypeVar("Split", IndexedSplit | ShardedSplit, SegmentationSplit)
 
 
 def with_validation(data: Data, choice: str, seed: int) -> tuple[Data, str]:

@@ -82,16 +82,17 @@ def _foldable(model: keras.Model) -> dict[str, list[layers.Conv2D]]:
     for tensor in [*model.outputs, *(tensor for layer in model.layers for tensor in _inputs(layer))]:
         uses[id(tensor)] = uses.get(id(tensor), 0) + 1
 
-    def convolutions(tensor) -> list[layers.Conv2D] | None:
+    def convolutions(tensor) -> list[layers.Conv2D]:
+        """Those whose sum the tensor is; none where it is anything else, or used elsewhere too."""
         layer = producers[id(tensor)]
         if uses[id(tensor)] > 1:
-            return None
+            return []
         if isinstance(layer, layers.Conv2D):
-            return [layer] if layer.activation is keras.activations.linear else None
+            return [layer] if layer.activation is keras.activations.linear else []
         if not isinstance(layer, layers.Add):
-            return None
+            return []
         parts = [convolutions(part) for part in layer.input]
-        return None if None in parts else [conv for part in parts for conv in part]
+        return [conv for part in parts for conv in part] if all(parts) else []
 
     norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
     return {norm.name: convs for norm in norms if (convs := convolutions(norm.input))}

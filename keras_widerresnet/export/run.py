@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Iterable
 
 import keras
 import numpy as np
@@ -97,7 +98,7 @@ def _write_single_files(folder, config: ExportConfig, source: Exported, model, s
     checked = []
     function = single_function(model)
     for kind in config.tflite:
-        sample = verify.views(calibration, source.size, config.interpolation) if kind == "int8" else np.zeros(0)
+        sample: Iterable[np.ndarray] = verify.views(calibration, source.size, config.interpolation) if kind == "int8" else ()
         concrete = function.get_concrete_function(tf.TensorSpec((1, *shown.shape[1:]), tf.float32, name="images"))
         content = lite.to_tflite(concrete, kind, (image[None] for image in sample))
         checked.append(verify.check(f"TFLite, {kind}", kind, lite.LiteModel(content)(shown), expected))

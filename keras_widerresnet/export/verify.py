@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+from typing import Any
 
 import keras
 import numpy as np
@@ -83,7 +84,7 @@ def expected_probabilities(model: keras.Model, shown: np.ndarray) -> np.ndarray:
     return np.concatenate([model(normalise(image)[None], training=False) for image in shown])
 
 
-def check_classifier(loaded, shown: np.ndarray, images: list[bytes], expected: np.ndarray, kind: str) -> list[Checked]:
+def check_classifier(loaded: Any, shown: np.ndarray, images: list[bytes], expected: np.ndarray, kind: str) -> list[Checked]:
     """The signatures of a reloaded SavedModel.
 
     Args:
@@ -103,7 +104,7 @@ def check_classifier(loaded, shown: np.ndarray, images: list[bytes], expected: n
     ]
 
 
-def check_segmenter(loaded, model: keras.Model, images: list[bytes], stride: int, size: int, kind: str) -> list[Checked]:
+def check_segmenter(loaded: Any, model: keras.Model, images: list[bytes], stride: int, size: int, kind: str) -> list[Checked]:
     """The reloaded SavedModel's `serving_default`, against the evaluation of this package."""
     protocol = SegmentationProtocol((size,) if size else ())
     found, expected = [], []

@@ -12,6 +12,7 @@ PACKAGE = "tensorflow-serving-api"
 
 
 def has_serving_api() -> bool:
+    """Whether TF Serving's protobufs are installed, of which requests are made."""
     return importlib.util.find_spec("tensorflow_serving") is not None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,7 +60,7 @@ def compiled(
     schedule = make_schedule(
         config.schedule, config.scaled_learning_rate, config.epochs * steps_per_epoch, round(config.warmup_epochs * steps_per_epoch)
     )
-    averaging = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
+    averaging: dict[str, Any] = {"use_ema": True, "ema_momentum": config.ema} if config.ema else {}
     optimizer = TorchSGD(schedule, config.momentum, config.weight_decay, nesterov=config.nesterov, shift_rate=shift_rate, **averaging)
     if config.mixed_precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)

@@ -8,6 +8,7 @@ import pathlib
 import threading
 import zlib
 from collections.abc import Callable
+from typing import TypeVar
 
 import keras
 import tensorflow as tf
@@ -31,8 +32,10 @@ logger = logging.getLogger(__name__)
 CHECK_STEPS = 50  # between two looks at the loss, which wait for the device
 SHOWN_FILES = 5
 
+Config = TypeVar("Config", bound=RunConfig)
 
-def train(config: RunConfig, make_task: Callable[[RunConfig], Task]) -> pathlib.Path:
+
+def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
     """Trains a network and writes the run directory.
 
     The directory holds what `runs` lists: flags that repeat the run, versions, the rows of all epochs, TensorBoard's, checkpoints, the
@@ -110,7 +113,7 @@ def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: thread
     steps_done = int(steps.done.numpy())
     epochs_done = steps_done // steps_per_epoch
     listed = [callbacks.Throughput(config.batch_size)]
-    shown = contextlib.nullcontext()
+    shown: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
     if is_chief(steps.strategy):
         progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done, task.score, _validation_name(task))
         shown = contextlib.closing(progress)

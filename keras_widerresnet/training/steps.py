@@ -85,7 +85,7 @@ class Steps:
 
     def results(self) -> dict[str, float]:
         """Means since `reset_metrics`; all workers must ask together."""
-        results = {}
+        results: dict[str, tf.Tensor] = {}
         for metric in self.metrics:
             result = metric.result()
             results |= result if isinstance(result, dict) else {metric.name: result}

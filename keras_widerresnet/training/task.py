@@ -16,24 +16,35 @@ from keras_widerresnet.training.steps import Losses
 
 
 class Task(Protocol):
-    """One run's task, made from its configuration; that loads the data.
+    """One run's task, made from its configuration; that loads the data."""
 
-    Attributes:
-        config: the run's settings.
-        data: training and test images.
-        validation: the images on which every epoch is scored.
-        validated_on: what these are, in words.
-        score: the metric by which the best epoch is chosen; higher is better.
-        losses, test_losses: see `steps.Steps`.
-    """
+    @property
+    def config(self) -> RunConfig:
+        """The run's settings."""
 
-    config: RunConfig
-    data: ImageData | SegmentationData
-    validation: IndexedSplit | ShardedSplit | SegmentationSplit
-    validated_on: str
-    score: str
-    losses: Losses
-    test_losses: Losses
+    @property
+    def data(self) -> ImageData | SegmentationData:
+        """Training and test images."""
+
+    @property
+    def validation(self) -> IndexedSplit | ShardedSplit | SegmentationSplit:
+        """The images on which every epoch is scored."""
+
+    @property
+    def validated_on(self) -> str:
+        """What these are, in words."""
+
+    @property
+    def score(self) -> str:
+        """The metric by which the best epoch is chosen; higher is better."""
+
+    @property
+    def losses(self) -> Losses:
+        """The losses of training images, see `steps.Steps`."""
+
+    @property
+    def test_losses(self) -> Losses:
+        """The losses of test images, see `steps.Steps`."""
 
     def facts(self) -> dict[str, Any]:
         """What the run keeps beside its flags: task, class names, numbers of images, protocol; for JSON."""

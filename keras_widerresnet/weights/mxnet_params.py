@@ -12,12 +12,13 @@ u64 0x112, u64 0, u64 count, the arrays, u64 count, and per name a u64 length an
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import pathlib
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -85,7 +86,7 @@ def write_params(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray], ver
         file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(headers)))
         for header, array in zip(headers, arrays.values(), strict=True):
             file.write(header)
-            file.write(np.asarray(array, array.dtype.newbyteorder("<"), order="C"))
+            file.write(np.asarray(array, array.dtype.newbyteorder("<"), order="C").data)
         file.write(struct.pack("<Q", len(names)))
         for name in names:
             file.write(struct.pack("<Q", len(name)) + name)
@@ -94,7 +95,7 @@ def write_params(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray], ver
 class _Reader:
     """An open file whose sizes are checked against the bytes left before they are used."""
 
-    def __init__(self, path: pathlib.Path, file: BinaryIO, mapped: bool):
+    def __init__(self, path: pathlib.Path, file: io.BufferedReader, mapped: bool):
         self.path = path
         self.mapped = mapped
         self.file = file
@@ -113,7 +114,7 @@ class _Reader:
         if size > self.left:
             raise self.error(self.offset, f"{what} in {size} bytes", f"{self.left} bytes before the end of the file")
 
-    def fill(self, buffer: bytearray | np.ndarray, size: int, what: str) -> None:
+    def fill(self, buffer: bytearray | memoryview, size: int, what: str) -> None:
         """Reads `size` bytes into `buffer`, which is exactly as long."""
         received = self.file.readinto(buffer)
         if received != size:  # the file has shrunk since it was opened
@@ -194,7 +195,7 @@ def _read_array(reader: _Reader) -> np.ndarray:
         array = np.empty(shape, dtype)
     except MemoryError:
         raise reader.error(reader.offset, f"{what} that fit in memory", f"{size} bytes") from None
-    reader.fill(array, size, what)
+    reader.fill(array.data, size, what)
     return array
 
 

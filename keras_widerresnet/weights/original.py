@@ -158,11 +158,11 @@ def _inplace_abn_name(name: str) -> str:
 
 def _with_plain_scales(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """InPlace-ABN's |γ| + ε as γ, and its ε of 1e-5 in the running variance, so that our layers compute the same."""
-    bias = parameters.get("linear_bias", parameters.get("linear_weight"))
+    classes = next((len(parameters[name]) for name in ("linear_bias", "linear_weight") if name in parameters), None)
     plain = {}
     for name, array in parameters.items():
-        if name.startswith("linear_"):
-            name = name.replace("linear_", f"linear{len(bias)}_")
+        if classes is not None and name.startswith("linear_"):
+            name = name.replace("linear_", f"linear{classes}_")
         elif name.endswith("_gamma"):
             array = np.abs(array) + np.asarray(INPLACE_ABN_EPSILON, array.dtype)
         elif name.endswith("_moving_var"):

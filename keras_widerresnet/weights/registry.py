@@ -251,8 +251,15 @@ def find_record(weights: str, structure: Structure) -> Pretrained | None:
     Raises:
         InputError: for `"imagenet"`, if no official weights of the structure were published.
     """
-    if weights != "imagenet":
-        return PRETRAINED.get(weights)
+    return imagenet_record(structure) if weights == "imagenet" else PRETRAINED.get(weights)
+
+
+def imagenet_record(structure: Structure) -> Pretrained:
+    """The record that `"imagenet"` means for a structure.
+
+    Raises:
+        InputError: if no official weights of the structure were published.
+    """
     for key, name in IMAGENET.items():
         if same_network(key, structure):
             return PRETRAINED[name]

@@ -33,10 +33,10 @@ def digits() -> ImageData:
 
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    train, test = held_out_fifth(bunch.target, SPLIT_SEED)
     names = tuple(str(name) for name in bunch.target_names)
-    parts = (array_split(images[indices], bunch.target[indices]) for indices in (train, test))
-    return ImageData("digits", names, *parts)
+    parts = held_out_fifth(bunch.target, SPLIT_SEED)
+    train, test = (array_split(images[indices], bunch.target[indices]) for indices in parts)
+    return ImageData("digits", names, train, test)
 
 
 def idx(folder: str) -> ImageData:
@@ -56,7 +56,8 @@ def idx(folder: str) -> ImageData:
     classes = max(labels_seen) + 1
     is_fashion = "fashion" in str(folder).lower() and classes == len(FASHION_CLASSES)
     names = FASHION_CLASSES if is_fashion else tuple(str(label) for label in range(classes))
-    return ImageData(f"idx:{folder}", names, *parts)
+    train, test = parts
+    return ImageData(f"idx:{folder}", names, train, test)
 
 
 def fake(size: int, classes: int = 10, images: int = 512) -> ImageData:
@@ -66,7 +67,8 @@ def fake(size: int, classes: int = 10, images: int = 512) -> ImageData:
     for count in (images, max(images // 4, 1)):
         pixels = generator.integers(0, 256, (count, size, size, 3), np.uint8)
         parts.append(array_split(pixels, generator.integers(0, classes, count)))
-    return ImageData(f"fake:{size}", tuple(f"class {k}" for k in range(classes)), *parts)
+    train, test = parts
+    return ImageData(f"fake:{size}", tuple(f"class {k}" for k in range(classes)), train, test)
 
 
 def _find(folder: str, stem: str) -> pathlib.Path:

@@ -120,12 +120,14 @@ def _named(names_file: pathlib.Path, images: pathlib.Path, masks: pathlib.Path) 
 
 
 def _listed(file: pathlib.Path) -> list[Pair]:
-    pairs = []
+    pairs: list[Pair] = []
     for number, line in enumerate(file.read_text().splitlines(), 1):
         columns = line.split("\t") if "\t" in line else line.split()
         if columns and len(columns) != 2:
             raise InputError(f"{file}, line {number}: an image and a mask are wanted, separated by a tab. Received: {line!r}")
-        pairs += [tuple(file.parent / column.strip() for column in columns)] if columns else []
+        if columns:
+            image, mask = (file.parent / column.strip() for column in columns)
+            pairs.append((image, mask))
     return _existing(pairs, file)
 
 

@@ -28,8 +28,8 @@ def shapes(seed: int = 0) -> SegmentationData:
     """
     colors = tuple(tuple(color) for color in voc_palette(len(CLASS_NAMES)).tolist())
     labels = LabelMap("shapes", CLASS_NAMES, colors, tuple(range(len(CLASS_NAMES))))
-    splits = (_split(seed, part, count, labels) for part, count in (("train", TRAIN_IMAGES), ("test", TEST_IMAGES)))
-    return SegmentationData("shapes", labels, *splits)
+    train, test = _split(seed, "train", TRAIN_IMAGES, labels), _split(seed, "test", TEST_IMAGES, labels)
+    return SegmentationData("shapes", labels, train, test)
 
 
 def example(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

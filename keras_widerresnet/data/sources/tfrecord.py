@@ -55,8 +55,8 @@ def tfrecords(path: str) -> ImageData:
             raise InputError(f"The shards {name}-* in {str(root)!r} hold labels of no class: {sorted(labels)}")
         return split(files, index["records"] | counted)
 
-    splits = (split(shards[part], index["records"]) for part in PARTS)
-    return ImageData(f"tfrecord:{path}", tuple(index["classes"]), *splits, part=part)
+    train, test = (split(shards[name], index["records"]) for name in PARTS)
+    return ImageData(f"tfrecord:{path}", tuple(index["classes"]), train, test, part=part)
 
 
 def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shards: int, overwrite: bool = False) -> pathlib.Path:
@@ -77,7 +77,7 @@ def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shard
     for split, shards in ((data.train, train_shards), (data.test, test_shards)):
         if not 1 <= shards <= split.size:
             raise InputError(f"Between 1 and {split.size} shards can be written, one image in each at least. Received: {shards}")
-    records = {}
+    records: dict[str, int] = {}
     with replacing(root) as temporary:
         temporary.mkdir(parents=True)
         shuffled = data.train.shuffled(0, batch_size=1).map(lambda _, raw, label: (raw, label)).take(data.train.size)

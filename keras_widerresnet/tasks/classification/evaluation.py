@@ -75,7 +75,7 @@ class Evaluation:
 
     def rows(self) -> list[tuple[str, ...]]:
         """The table of results under `RESULT_HEADERS`: ours, then what was published."""
-        ours = ("ours", str(self.settings["views"]), str(self.top1), str(self.top5 or "–"), f"{self.images:,} images")
+        ours: tuple[str, ...] = ("ours", str(self.settings["views"]), str(self.top1), str(self.top5 or "–"), f"{self.images:,} images")
         return [ours] + [("published", p.seen, f"{p.top1_error:g}", f"{p.top5_error:g}", p.source) for p in self.published]
 
 
@@ -180,11 +180,12 @@ def published_results(network: Classifier) -> tuple[PublishedResult, ...]:
     if network.structure is None or network.width not in (None, 1):
         return ()
     record = network.record or PRETRAINED.get(IMAGENET.get(network.structure.name, ""))
-    rows, paper = record.results if record else (), network.structure.published
+    rows = [result for result in record.results if isinstance(result, PublishedResult)] if record else []
+    paper = network.structure.published
     if paper:
         source = f"paper, Model {network.structure.name}" if network.structure.name.isalpha() else "paper"
-        rows += (PublishedResult("one crop, scale not told", paper.top1_error, paper.top5_error, source),)
-    return rows
+        rows.append(PublishedResult("one crop, scale not told", paper.top1_error, paper.top5_error, source))
+    return tuple(rows)
 
 
 def true_class_places(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
@@ -198,8 +199,10 @@ def true_class_places(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarr
 
 
 def _own_scale(network: Classifier, weights: str) -> int:
-    if network.size or network.structure:
-        return network.size or network.structure.crop_size
+    if network.size:
+        return network.size
+    if network.structure:
+        return network.structure.crop_size
     raise InputError(f"{weights!r} takes images of any size and does not tell its own: give --scales, or its structure with --model")
 
 
@@ -253,7 +256,7 @@ def _write_files(
         for i, k in enumerate(predicted)
     )
     write_csv(folder / PREDICTIONS_FILE, ("image", "class", "predicted", "probability of predicted"), predictions)
-    numbers = {"images": found.images}
+    numbers: dict[str, object] = {"images": found.images}
     for name, rate in (("top1", found.top1), ("top5", found.top5)):
         for field in dataclasses.fields(ErrorRate):
             numbers[f"{name}_{field.name}"] = getattr(rate, field.name) if rate else None

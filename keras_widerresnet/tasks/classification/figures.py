@@ -87,5 +87,5 @@ def accuracy_curves(curves: dict[str, np.ndarray], path: pathlib.Path) -> None:
     axes.set(xlabel="epoch", ylabel="accuracy")
     axes.grid(alpha=0.3)
     axes.legend()
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     save_figure(figure, path)

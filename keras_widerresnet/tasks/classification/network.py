@@ -121,7 +121,7 @@ def _saved_model(source: Source) -> Classifier:
     specs = [*inputs.values(), *outputs.values()]
     if len(inputs) != 1 or len(outputs) != 1 or specs[0].shape.rank != 4 or not specs[0].dtype.is_floating or specs[0].shape[0]:
         raise InputError(f"The SavedModel {what!r} cannot be evaluated: {wanted}. It takes {inputs} and gives {outputs}")
-    (name, taken), (given, _) = *inputs.items(), *outputs.items()
+    ((name, taken),), (given,) = inputs.items(), outputs
 
     def predict(pixels: np.ndarray) -> np.ndarray:
         images = pixels if takes_pixels else normalise(pixels)

@@ -72,8 +72,14 @@ def _class_names(config: PredictionConfig, network: Classifier) -> tuple[str, ..
 
 
 def _served(config: PredictionConfig, sheet: pathlib.Path | None) -> list[Answer]:
-    options = {"version": config.version, "grpc": config.grpc, "deadline": config.deadline, "retries": config.retries}
-    client = connect(config.server, config.served_model, **options)
+    client = connect(
+        config.server,
+        config.served_model,
+        version=config.version,
+        grpc=config.grpc,
+        deadline=config.deadline,
+        retries=config.retries,
+    )
     decoded = predict_served(config.images, client, top=config.top, batch_size=config.batch_size)
     if sheet:
         # The crops are for people; the server's may differ.

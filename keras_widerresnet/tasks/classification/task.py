@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_widerresnet.data.split import Share
+from keras_widerresnet.data.split import WHOLE, IndexedSplit, ShardedSplit, Share
 from keras_widerresnet.data.validation import with_validation
 from keras_widerresnet.runs import CLASSIFICATION, Run
 from keras_widerresnet.structures import find_structure
@@ -31,7 +31,6 @@ class Classification:
         data = load_data(config.data, cache_bytes=config.cache_mb << 20, **loading)
         self.data, self.validated_on = with_validation(data, config.validation, config.seed)
         self.validation = self.data.validation or self.data.test
-        self._sizes = {"classes": self.data.classes, "crop_size": self.crop_size, "batch_size": config.batch_size}
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -54,7 +53,9 @@ class Classification:
     def train_batches(self, start_step: int, share: Share, parts: int) -> tf.data.Dataset:
         return batches.train_batches(
             self.data.train,
-            **self._sizes,
+            classes=self.data.classes,
+            crop_size=self.crop_size,
+            batch_size=self.config.batch_size,
             augmentation=self.config.augmentation(),
             seed=self.config.seed,
             start_step=start_step,
@@ -64,7 +65,17 @@ class Classification:
         )
 
     def validation_batches(self, replicas: int, share: Share, parts: int) -> tf.data.Dataset:
-        return batches.test_batches(self.validation, **self._sizes, share=share, parts=parts)
+        return self._test_batches(self.validation, share, parts)
+
+    def _test_batches(self, split: IndexedSplit | ShardedSplit, share: Share = WHOLE, parts: int = 1) -> tf.data.Dataset:
+        return batches.test_batches(
+            split,
+            classes=self.data.classes,
+            crop_size=self.crop_size,
+            batch_size=self.config.batch_size,
+            share=share,
+            parts=parts,
+        )
 
     def validation_steps(self, replicas: int) -> int:
         return batches.test_steps(self.validation.size, self.config.batch_size)
@@ -72,6 +83,6 @@ class Classification:
     def write_report(self, run: Run) -> None:
         # Of the saved network, on one device: what others will load is what is reported.
         saved = keras.models.load_model(run.final_network(), compile=False)
-        images = batches.test_batches(self.data.test, **self._sizes).map(lambda images, labels, weights: images)
+        images = self._test_batches(self.data.test).map(lambda images, labels, weights: images)
         probabilities = saved.predict(images, verbose=0)[: self.data.test.size]
         write_report(run, self.config, self.structure, self.data, self.crop_size, self.validated_on, probabilities)

@@ -141,7 +141,7 @@ def train_batches(
 
     def batches(run_seed):
         examples = split.shuffled(run_seed, batch_size=batch_size, step=start_step, share=share).map(
-            lambda position, *raw: example(*raw, tf.stack([tf.cast(run_seed, tf.int64), position])),
+            lambda position, raw_image, raw_mask: example(raw_image, raw_mask, tf.stack([tf.cast(run_seed, tf.int64), position])),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )

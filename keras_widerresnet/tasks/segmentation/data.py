@@ -39,7 +39,7 @@ def load_segmentation_data(name: str, *, verify: bool = True, cache_bytes: int =
     kind, argument = parse_name(name, SEGMENTATION)
     if kind == "shapes":
         return shapes()
-    path, options = path_and_options(argument, SEGMENTATION.find(kind))
+    path, options = path_and_options(argument, SEGMENTATION[kind])
     labels = _pairs_labels(options) if kind == "pairs" else LABEL_MAPS[kind]
     layout = LAYOUTS[kind]
     root = layout.root(pathlib.Path(path))

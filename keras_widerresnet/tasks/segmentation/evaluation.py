@@ -115,7 +115,10 @@ def evaluate_segmentation(config: EvaluationConfig) -> SegmentationEvaluation:
     pairs = load_segmentation_data(config.data, verify=False)
     if network.classes != pairs.classes:
         raise InputError(f"{config.weights!r} has {network.classes} classes and {config.data!r} has {pairs.classes}: they must be the same")
-    settings = {"weights": config.weights, "model": config.model or (network.record.structure if network.record else None)}
+    settings: dict[str, object] = {
+        "weights": config.weights,
+        "model": config.model or (network.record.structure if network.record else None),
+    }
     with created(output_dir) as folder:
         scored = score_test_split(
             network.predict, pairs, protocol, network.stride, folder, masks=config.masks, shown=config.shown, settings=settings

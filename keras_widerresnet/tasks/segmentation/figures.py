@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import matplotlib.figure
 import numpy as np
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from PIL import Image
 
@@ -43,10 +44,8 @@ def overlays(examples: Sequence[Example], labels: LabelMap, path: pathlib.Path) 
     """
     examples = [_shrunk(example) for example in examples]
     heights = [PANEL_INCHES * example.image.shape[0] / example.image.shape[1] for example in examples]
-    figure = matplotlib.figure.Figure(
-        figsize=(PANEL_INCHES * len(PANELS) + 0.3, sum(heights) + 0.35 * len(heights) + 1), layout="constrained"
-    )
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+    figure = matplotlib.figure.Figure(figsize=(PANEL_INCHES * len(PANELS) + 0.3, sum(heights) + 0.35 * len(heights) + 1))
+    figure.set_layout_engine(ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01))
     if not examples:
         figure.text(0.5, 0.5, "All pixels of the test images are ignored.", ha="center", va="center")
     grid = figure.subplots(max(1, len(examples)), len(PANELS), squeeze=False, height_ratios=heights or None)
@@ -92,15 +91,16 @@ def class_iou_bars(rows: Sequence[tuple[str, int, float, float]], colors: Sequen
     ious = [rows[k][3] for k in order]
     figure = matplotlib.figure.Figure(figsize=(7, 1.1 + 0.27 * len(order)), layout="constrained")
     axes = figure.subplots()
-    axes.barh(range(len(order)), ious, color=[np.divide(colors[k], 255) for k in order], edgecolor="0.4", linewidth=0.6)
+    axes.barh(range(len(order)), ious, color=[_fractions(colors[k]) for k in order], edgecolor="0.4", linewidth=0.6)
     for place, iou in enumerate(ious):
         axes.text(iou + 0.01, place, f"{iou * 100:.1f}", va="center", fontsize=9)
     axes.set_yticks(range(len(order)), [rows[k][0] for k in order])
     axes.set(xlim=(0, 1.08), ylim=(-0.7, max(1, len(order)) - 0.3), xlabel="intersection over union, %")
     axes.set_xticks(np.linspace(0, 1, 6), [f"{tick:.0f}" for tick in np.linspace(0, 100, 6)])
     if ious:
-        axes.axvline(np.mean(ious), color="0.25", linewidth=1, linestyle="--", zorder=0)
-        axes.set_title(f"mean IoU {np.mean(ious) * 100:.2f} % over {len(ious)} classes", fontsize=10)
+        mean = float(np.mean(ious))
+        axes.axvline(mean, color="0.25", linewidth=1, linestyle="--", zorder=0)
+        axes.set_title(f"mean IoU {mean * 100:.2f} % over {len(ious)} classes", fontsize=10)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     save_figure(figure, path)
@@ -113,10 +113,16 @@ def _legend(examples: Sequence[Example], labels: LabelMap) -> list[Patch]:
     entries = [(labels.colors[k], labels.class_names[k]) for k in classes[:MAX_LEGEND]]
     if len(classes) > MAX_LEGEND:
         entries.append(((255, 255, 255), f"and {len(classes) - MAX_LEGEND} more"))
-    patches = [Patch(facecolor=np.divide(color, 255), edgecolor="0.4", label=name) for color, name in [*entries, (WRONG, "wrong")]]
+    patches = [Patch(facecolor=_fractions(color), edgecolor="0.4", label=name) for color, name in [*entries, (WRONG, "wrong")]]
     if any((one.truth == IGNORED).any() for one in examples):
         patches.append(Patch(facecolor="0.92", edgecolor="0.7", hatch="////", label="ignored"))
     return patches
+
+
+def _fractions(color: tuple[int, int, int]) -> tuple[float, float, float]:
+    """A colour of 0..255 as Matplotlib takes it, 0..1."""
+    red, green, blue = color
+    return red / 255, green / 255, blue / 255
 
 
 def _shrunk(example: Example) -> Example:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -124,11 +125,11 @@ class BootstrappedCrossEntropy(_MeanOverKept):
         return {**super().get_config(), "threshold": self.threshold, "min_kept": self.min_kept}
 
 
-def image_losses(labels, logits):
+def image_losses(labels: Any, logits: Any) -> Any:
     """Mean cross-entropy over the labelled cells of each image, float32 (batch,); 0 where there are none.
 
     Args:
-        labels: int (batch, h, w), `IGNORED` where there is no label.
+        labels: int (batch, h, w) of Keras' backend, `IGNORED` where there is no label.
         logits: float (batch, h, w, classes).
     """
     is_valid = ops.not_equal(labels, IGNORED)

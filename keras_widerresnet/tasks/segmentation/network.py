@@ -149,7 +149,7 @@ def _saved_model(source: Source) -> Segmenter:
         raise InputError(f"{what!r} is not an export of a segmentation network: no signature {PIXEL_SIGNATURE!r} from pixels to maps")
 
     def predict(images: np.ndarray) -> np.ndarray:
-        pixels = tf.constant((images * np.float32(STD) + np.float32(MEAN)) * 255, tf.float32)
+        pixels = tf.constant((images * np.asarray(STD, np.float32) + np.asarray(MEAN, np.float32)) * 255, tf.float32)
         # By way of `loaded`: a signature alone does not keep its variables alive.
         probabilities = loaded.signatures[PIXEL_SIGNATURE](images=pixels)["probabilities"].numpy()
         return np.log(np.maximum(probabilities, LEAST_PROBABILITY))

@@ -68,11 +68,11 @@ def cell_scores(predict: Predict, image: np.ndarray, protocol: SegmentationProto
     step = stride // protocol.test_steps
     canvas = np.pad(image, [(0, -side % stride) for side in image.shape[:2]] + [(0, 0)])
     rows, columns = (_tiles(side, protocol, stride) for side in canvas.shape[:2])
-    cells = None
+    cells = np.empty(0, np.float32)
     for down in rows:
         for across in columns:
             found = _one_tile(predict, canvas[down.pixels, across.pixels], protocol, stride)
-            if cells is None:
+            if not cells.size:  # of how many classes, the first tile tells
                 cells = np.empty((canvas.shape[0] // step, canvas.shape[1] // step, found.shape[-1]), np.float32)
             cells[down.cells, across.cells] = found[down.own_cells, across.own_cells]
     return cells
