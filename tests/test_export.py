@@ -149,14 +149,8 @@ def test_warm_up_requests_are_prediction_logs_that_the_model_answers(exported):
 def test_half_precision_tflite_and_onnx_agree(model, expected, tmp_path):
     import onnxruntime
 
-    config = ExportConfig(
-        weights=str(DIGITS / "run"),
-        output=str(tmp_path / "all"),
-        images="digits",
-        weight_type="float16",
-        tflite=("float16", "int8"),
-        onnx=True,
-    )
+    forms = {"weight_type": "float16", "tflite": ("float16", "int8"), "onnx": True}
+    config = ExportConfig(weights=str(DIGITS / "run"), output=str(tmp_path / "all"), images="digits", **forms)
     done = export(config)
     kept = {one.form: one for one in done.checked}
     assert {"SavedModel, tensor", "TFLite, float16", "TFLite, int8", "ONNX"} <= set(kept)
