@@ -16,7 +16,15 @@ OPTIONAL = {
     # Its protobufs, tensorflow-serving-api, ask for the full tensorflow: they are installed with --no-deps, see docs/serving.md.
     "serving": ["grpcio>=1.66"],
 }
-TEST = ["import-linter>=2.3", "mypy>=1.14", "pytest>=8", "ruff>=0.8", "scikit-image>=0.24", "types-requests>=2.31"]
+TEST = [
+    "import-linter>=2.3",
+    "mypy>=1.14",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "ruff>=0.8",
+    "scikit-image>=0.24",
+    "types-requests>=2.31",
+]
 
 setup(
     name="keras_widerresnet",
