@@ -11,6 +11,7 @@ from keras_widerresnet.files import replacing
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.label_maps import LABEL_MAPS
 from keras_widerresnet.options import did_you_mean, option
+from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 from keras_widerresnet.runs import CLASSIFICATION, SEGMENTATION, Run
 from keras_widerresnet.structures import POOL_PADDINGS, Structure, find_structure
 from keras_widerresnet.weights.first_bytes import is_original
@@ -117,6 +118,13 @@ class Source:
     facts: Facts
     record: Pretrained | None = None
     run: Run | None = None
+
+    @property
+    def protocol(self) -> ClassificationProtocol | SegmentationProtocol | None:
+        """How the network was tested by those who published it, or in the report of the run that is named; None where nothing tells."""
+        if self.record:
+            return self.record.protocol
+        return self.run.protocol if self.run and self.kind == RUN else None
 
     @property
     def structure(self) -> Structure | None:

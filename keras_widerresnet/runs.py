@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
 from keras_widerresnet.options import flag_line, flag_lines, options_of
+from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 
 # What every run has.
 FLAGS_FILE, VERSIONS_FILE, FACTS_FILE, METRICS_FILE = "flags.txt", "versions.json", "run.json", "metrics.csv"
@@ -109,6 +110,15 @@ class Run:
     def class_names(self) -> tuple[str, ...]:
         """In the order of the outputs; empty for runs that did not keep them."""
         return tuple(self.facts.get("class_names", ()))
+
+    @property
+    def protocol(self) -> ClassificationProtocol | SegmentationProtocol | None:
+        """What the network sees of each test image in the report; None for runs that did not keep it."""
+        kept: dict[str, Any] = dict(self.facts.get("protocol", {}))
+        if not kept:
+            return None
+        kept = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
+        return SegmentationProtocol(**kept) if self.task == SEGMENTATION else ClassificationProtocol(**kept)
 
     @property
     def is_finished(self) -> bool:

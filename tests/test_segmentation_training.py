@@ -19,8 +19,9 @@ from keras_widerresnet.data.validation import with_validation
 from keras_widerresnet.enlarge import enlarge
 from keras_widerresnet.preprocessing import preprocess_input
 from keras_widerresnet.tasks.segmentation import batches
-from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
+from keras_widerresnet.tasks.segmentation.config import EvaluationConfig, SegmentationConfig
 from keras_widerresnet.tasks.segmentation.data import load_segmentation_data
+from keras_widerresnet.tasks.segmentation.evaluation import evaluate_segmentation
 from keras_widerresnet.tasks.segmentation.loss import image_losses
 from keras_widerresnet.tasks.segmentation.task import Segmentation
 from keras_widerresnet.training.run import train
@@ -76,6 +77,15 @@ def test_scores_are_the_saved_models(shapes_run):
         rows = list(csv.DictReader(file))
     assert [int(row["pixels"]) for row in rows] == matrix.sum(axis=1).tolist()
     np.testing.assert_allclose([float(row["IoU"]) for row in rows], iou_of(matrix), atol=2e-4)  # a pixel or two may tie
+
+
+def test_run_is_evaluated_by_its_own_protocol(shapes_run, tmp_path):
+    """Named as a run, with no flag about testing: the scores of its report."""
+    config = EvaluationConfig(weights=str(shapes_run), data="shapes", output_dir=str(tmp_path / "out"), masks=False, shown=1)
+    found = evaluate_segmentation(config)
+    results = json.loads((shapes_run / "results.json").read_text())
+    assert (found.settings["sizes"], found.settings["flip"]) == ((96,), True)
+    assert found.scored.scores["mean_iou"] == pytest.approx(results["mean_iou"], abs=1e-6)
 
 
 def test_epochs_are_scored_on_held_out_images(shapes_run):

@@ -70,12 +70,13 @@ def check_convertible(source: str, model: str) -> None:
 
 
 def say_protocol(options: models.ModelOptions) -> None:
-    """Says by which published protocol weights are used, where they have one."""
+    """Says by which protocol weights are used, where they were published with one or the run that is named had one."""
     source = models.find_source(options.weights, options.model)
-    record = source.record
-    if record and record.protocol:
-        padding = "" if options.pool_padding or not record.tested_pool_padding else f", {record.tested_pool_padding} pools"
-        print(f"Published protocol of {record.name}, where no flag says otherwise: {record.protocol}{padding}")
+    if source.protocol is None:
+        return
+    of = f"Published protocol of {source.record.name}" if source.record else f"Protocol of {source.text}"
+    padding = source.record.tested_pool_padding if source.record and not options.pool_padding else ""
+    print(f"{of}, where no flag says otherwise: {source.protocol}{f', {padding} pools' if padding else ''}")
 
 
 def require(package: str, what: str, install: str) -> None:

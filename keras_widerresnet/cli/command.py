@@ -148,7 +148,7 @@ def _help_entry(name: str, kind: Any, default: Any, option: Option) -> str:
     if plain is bool:
         head = f"--[no]{name}"
     elif option.choices:
-        head = f"--{name}={'|'.join(str(choice) for choice in option.choices if choice != '')}"
+        head = f"--{name}={'|'.join(str(choice) for choice in option.choices if choice != '')}{',...' if _is_tuple(kind) else ''}"
     else:
         head = f"--{name}={_KINDS[plain]}{',...' if _is_tuple(kind) else ''}"
     if default is dataclasses.MISSING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, SegmenterOptions
-from keras_widerresnet.options import check, documented, option
-from keras_widerresnet.protocols import INTERPOLATIONS
+from keras_widerresnet.options import check, documented, option, redefined
+from keras_widerresnet.tasks.classification.config import PredictionConfig
 
 OUTPUT, FORMS, CHECKS = "Output", "Forms", "Checks"
 WEIGHT_TYPES = ("float32", "float16")
@@ -36,11 +36,9 @@ class ExportConfig(SegmenterOptions):
         group=FORMS,
         least=0,
     )
-    interpolation: str = option(
-        "bicubic", help="of the resize for classification; auto: Lanczos when shrinking", group=FORMS, choices=INTERPOLATIONS
-    )
-    class_names: str = option("", help="text file with one class name a line; empty for those that the network comes with", group=FORMS)
-    top: int = option(5, help="classes for each image", group=FORMS, least=1)
+    interpolation: str = redefined(PredictionConfig, "interpolation", "bicubic")
+    class_names: str = redefined(PredictionConfig, "class_names", "")
+    top: int = redefined(PredictionConfig, "top", 5)
     fold: bool = option(True, help="fold batch norms into convolutions where that is exact", group=FORMS)
     weight_type: str = option(
         "float32", help="float16: kernels are stored in half, and computed in float32", group=FORMS, choices=WEIGHT_TYPES

@@ -68,7 +68,7 @@ def find_exported(config: ExportConfig) -> Exported:
     own_size = network.input_shape[1]
     if config.size and not stride and own_size not in (None, config.size):
         raise InputError(f"{config.weights!r} takes images of {own_size} pixels only. Received: --size={config.size}")
-    published = source.record.protocol if source.record else None
+    published = source.protocol
     tested = published.sizes[0] if isinstance(published, ClassificationProtocol) else 0
     own = own_size or tested or (structure or find_structure(models.DEFAULT_MODEL)).crop_size
     size = config.size if stride else config.size or own

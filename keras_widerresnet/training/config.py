@@ -16,6 +16,16 @@ SCHEDULES = ("linear", "cosine", "constant")
 STRATEGIES = ("mirrored", "one_device", "multi_worker", "tpu")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseAugmentation:
+    """What may happen to the training images of every task."""
+
+    color_jitter: float = option(
+        0.0, help="brightness, contrast and saturation change by 1 ± this, in random order", group=AUGMENTATION, least=0, most=1
+    )
+    flip: bool = option(True, help="mirror half of the training images", group=AUGMENTATION)
+
+
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:

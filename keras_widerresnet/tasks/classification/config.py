@@ -10,7 +10,7 @@ from keras_widerresnet.models import ModelOptions
 from keras_widerresnet.options import check, documented, option, redefined, values_of
 from keras_widerresnet.protocols import CROPS, INTERPOLATIONS
 from keras_widerresnet.serving.config import SERVER, ServerOptions
-from keras_widerresnet.training.config import AUGMENTATION, DATA, NETWORK, RunConfig
+from keras_widerresnet.training.config import AUGMENTATION, DATA, NETWORK, BaseAugmentation, RunConfig
 
 TRAINING_CROPS = ("center", "padded", "random_sized")
 TESTING, OUTPUT = "Testing", "Output"
@@ -19,7 +19,7 @@ DATA_HELP = describe(CLASSIFICATION)
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augmentation(BaseAugmentation):
     """What happens to a training image, in this order; the defaults are the release's.
 
     Raises:
@@ -29,15 +29,8 @@ class Augmentation:
     crop: str = option("random_sized", help="crop for training", group=AUGMENTATION, choices=TRAINING_CROPS)
     rand_augment: int = option(0, help="keras-cv's RandAugment: operations for each image", group=AUGMENTATION, least=0)
     magnitude: float = option(0.3, help="magnitude of RandAugment", group=AUGMENTATION, least=0, most=1)
-    color_jitter: float = option(
-        0.4,
-        help="brightness, contrast and saturation change by 1 ± this, in random order",
-        group=AUGMENTATION,
-        least=0,
-        most=1,
-    )
+    color_jitter: float = redefined(BaseAugmentation, "color_jitter", 0.4)
     lighting: float = option(0.1, help="standard deviation of PCA lighting noise", group=AUGMENTATION, least=0)
-    flip: bool = option(True, help="mirror half of the training images", group=AUGMENTATION)
     mixup: float = option(0.0, help="keras-cv's MixUp: alpha of the Beta distribution", group=AUGMENTATION, least=0)
     cutmix: float = option(0.0, help="keras-cv's CutMix: alpha; with MixUp too, each batch gets one of them", group=AUGMENTATION, least=0)
     label_smoothing: float = option(0.0, help="share of each label spread over all classes", group=AUGMENTATION, least=0, most=1)
@@ -122,7 +115,7 @@ class PredictionConfig(ModelOptions, ServerOptions):
     crop_size: int = option(
         0, help="pixels of the shorter side and of the crop; 0 for the published protocol, or the network's own", group=TESTING, least=0
     )
-    interpolation: str = option("bicubic", help="of the resize; auto: Lanczos when shrinking", group=TESTING, choices=INTERPOLATIONS)
+    interpolation: str = redefined(EvaluationConfig, "interpolation", "bicubic")
     top: int = option(5, help="classes for each image", group=OUTPUT, least=1)
     class_names: str = option("", help="text file with one class name a line; empty for those that the network comes with", group=OUTPUT)
     output: str = option("", help="contact sheet (.png) to write", group=OUTPUT)

@@ -131,7 +131,7 @@ def protocol_of_options(config: EvaluationConfig, network: Classifier | None) ->
     given = ClassificationProtocol(config.scales, config.crop_size, config.crops, config.flip, config.interpolation)
     if config.scales or network is None:
         return given
-    published = network.record.protocol if network.record else None
+    published = network.source.protocol
     if not isinstance(published, ClassificationProtocol):
         return dataclasses.replace(given, scales=(_own_scale(network, config.weights),))
     crop_size = config.crop_size or published.crop_size

@@ -60,7 +60,7 @@ def _size(config: PredictionConfig, network: Classifier) -> int:
     """Pixels of the shorter side and of the crop."""
     if config.crop_size and network.size not in (None, config.crop_size):
         raise InputError(f"{config.weights!r} takes images of {network.size} pixels only. Received: crop_size={config.crop_size}")
-    published = network.record.protocol if network.record else None
+    published = network.source.protocol
     tested = published.sizes[0] if isinstance(published, ClassificationProtocol) else 0
     return config.crop_size or network.size or tested or (network.structure or find_structure(DEFAULT_MODEL)).crop_size
 

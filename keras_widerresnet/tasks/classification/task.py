@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import tensorflow as tf
 
 from keras_widerresnet.data.split import WHOLE, IndexedSplit, ShardedSplit, Share
 from keras_widerresnet.data.validation import with_validation
+from keras_widerresnet.protocols import ClassificationProtocol
 from keras_widerresnet.runs import CLASSIFICATION, Run
 from keras_widerresnet.structures import find_structure
 from keras_widerresnet.tasks.classification import batches, loss, metrics, network
@@ -41,7 +43,7 @@ class Classification:
             "validation_images": self.validation.size,
             "validated_on": self.validated_on,
             "test_images": self.data.test.size,
-            "protocol": {"crop_size": self.crop_size, "crops": "center", "interpolation": "bicubic"},
+            "protocol": dataclasses.asdict(ClassificationProtocol((self.crop_size,))),
         }
 
     def make_network(self, steps_per_epoch: int) -> keras.Model:

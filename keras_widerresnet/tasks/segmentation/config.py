@@ -8,7 +8,7 @@ from keras_widerresnet.data.names import SEGMENTATION, describe
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import SegmenterOptions
 from keras_widerresnet.options import check, documented, option, redefined
-from keras_widerresnet.training.config import AUGMENTATION, DATA, NETWORK, OPTIMISATION, RunConfig
+from keras_widerresnet.training.config import AUGMENTATION, DATA, NETWORK, OPTIMISATION, BaseAugmentation, RunConfig
 
 LOSSES = ("bootstrapped", "cross_entropy")
 OUTPUT_STRIDES = (8, 16, 32)
@@ -18,7 +18,7 @@ DATA_HELP = describe(SEGMENTATION)
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Augmentation:
+class Augmentation(BaseAugmentation):
     """What happens to a training image and its mask, in this order; the defaults are the release's.
 
     The longer side becomes `origin_size` pixels times a factor drawn evenly from the scales; then a window of the crop's size is drawn,
@@ -33,10 +33,6 @@ class Augmentation:
     )
     scale_low: float = option(0.7, help="smallest factor of --origin_size in training", group=AUGMENTATION, least=0)
     scale_high: float = option(1.3, help="largest factor of --origin_size in training", group=AUGMENTATION, least=0)
-    color_jitter: float = option(
-        0.0, help="brightness, contrast and saturation change by 1 ± this, in random order", group=AUGMENTATION, least=0, most=1
-    )
-    flip: bool = option(True, help="mirror half of the training images", group=AUGMENTATION)
 
     def __post_init__(self):
         check(self)

@@ -131,7 +131,7 @@ def evaluate_segmentation(config: EvaluationConfig) -> SegmentationEvaluation:
 
 
 def protocol_of_options(config: EvaluationConfig, network: Segmenter | None) -> SegmentationProtocol:
-    """What the network sees of each image: the options, and where they are silent the published protocol.
+    """What the network sees of each image: the options, and where they are silent the published protocol, or the run's.
 
     Args:
         config: the options.
@@ -140,7 +140,7 @@ def protocol_of_options(config: EvaluationConfig, network: Segmenter | None) -> 
     Raises:
         InputError: for options that cannot be.
     """
-    published = network.record.protocol if network and network.record else None
+    published = network.source.protocol if network else None
     usual = published if isinstance(published, SegmentationProtocol) else SegmentationProtocol()
     return SegmentationProtocol(
         config.sizes or usual.sizes,
