@@ -157,7 +157,7 @@ def test_a_new_field_of_a_record_is_a_flag():
         parsed(longer, ["--output_dir=x", "--data=digits", "--patience=0"])
 
 
-STRUCTURES = {"classification": "28-0-1-1-0-0-0-0", "segmentation": "56-0-1-1-1-0-0-0"}
+STRUCTURES = {"classification": "56-0-1-1-1-0-0-0", "segmentation": "56-0-1-1-1-0-0-0"}
 WIDTH = 0.0625
 KINDS = ("run", "keras", "weights", "saved_model", "pretrained", "original")
 
@@ -230,7 +230,7 @@ def arguments_of(command, model, task, output, photograph):
         "convert": ["convert", f"--source={model}", f"--output={output}.weights.h5", f"--model={STRUCTURES[task]}", f"--width={WIDTH}"],
         "analyze": [
             *("analyze", model, "--data=digits", f"--output_dir={output}"),
-            *("--images=1", "--path_images=0", "--lesion_images=0", "--crop_size=28", *told),
+            *("--images=1", "--path_images=0", "--lesion_images=0", "--crop_size=56", *told),
         ],
         "train": ["train", f"--weights={model}", "--data=digits", f"--output_dir={output}", *quick],
         "train-segmentation": [
