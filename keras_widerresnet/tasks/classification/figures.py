@@ -82,7 +82,7 @@ def accuracy_curves(curves: dict[str, np.ndarray], path: pathlib.Path) -> None:
     axes = figure.subplots()
     for name, accuracies in curves.items():
         epochs = np.arange(1, accuracies.shape[1] + 1)
-        (line,) = axes.plot(epochs, accuracies.mean(axis=0), label=f"{name} ({len(accuracies)} seeds)")
+        (line,) = axes.plot(epochs, accuracies.mean(axis=0), label=f"{name} ({len(accuracies)} seed{'s' if len(accuracies) > 1 else ''})")
         axes.fill_between(epochs, accuracies.min(axis=0), accuracies.max(axis=0), color=line.get_color(), alpha=0.2)
     axes.set(xlabel="epoch", ylabel="accuracy")
     axes.grid(alpha=0.3)
