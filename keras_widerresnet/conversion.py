@@ -10,7 +10,7 @@ import numpy as np
 from keras_widerresnet.conversion_config import ConversionConfig
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.fcn import WideResNetFCN
-from keras_widerresnet.files import replacing
+from keras_widerresnet.files import check_absent, replacing
 from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, Facts
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.options import did_you_mean
@@ -71,8 +71,7 @@ def convert_file(config: ConversionConfig) -> tuple[pathlib.Path, int]:
     else:
         names = ", ".join(PRETRAINED)
         raise InputError(f"--output is needed with --model={config.model}; only published files ({names}) have a place in the cache")
-    if output.exists() and not config.overwrite:
-        raise InputError(f"{str(output)!r} exists; --overwrite replaces it")
+    check_absent(output, config.overwrite)
     values = _write(source, structure, output, config.width)
     if config.verify:
         compare(source, output)

@@ -31,6 +31,12 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_absent(path: str | pathlib.Path, overwrite: bool) -> None:
+    """Raises `InputError` if a file that is to be written is there and may not be replaced."""
+    if pathlib.Path(path).exists() and not overwrite:
+        raise InputError(f"{str(path)!r} exists; --overwrite replaces it")
+
+
 def check_output(output_dir: pathlib.Path, overwrite: bool, files: Set[str], optional: Set[str] = frozenset()) -> None:
     """Refuses a folder that is not to be touched.
 

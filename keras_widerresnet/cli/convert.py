@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import pathlib
+
 from keras_widerresnet.cli.checks import check_convertible
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.conversion_config import ConversionConfig
+from keras_widerresnet.files import check_absent
 
 
 def check(config: ConversionConfig) -> None:
     """What the options alone tell."""
     check_convertible(config.source, config.model)
+    if config.output:
+        check_absent(pathlib.Path(config.output).expanduser(), config.overwrite)
 
 
 def run(config: ConversionConfig) -> None:

@@ -7,12 +7,14 @@ from keras_widerresnet.cli.checks import check_file, check_model, require, say_p
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
 from keras_widerresnet.export.config import ExportConfig
+from keras_widerresnet.export.version import version_path
 
 
 def check(config: ExportConfig) -> None:
     """What the options alone tell."""
     instead = "give the run, .keras or .weights.h5 file that it was made of"
     check_model(config.weights, config.model, kinds=models.KERAS_KINDS, otherwise=instead)
+    version_path(config.output, overwrite=config.overwrite)
     check_file(config.class_names, "file of class names")
     if config.images:
         parse_name(config.images, CLASSIFICATION)

@@ -6,6 +6,7 @@ from keras_widerresnet import models
 from keras_widerresnet.cli import process
 from keras_widerresnet.cli.checks import check_file, check_model, say_protocol
 from keras_widerresnet.cli.command import Command
+from keras_widerresnet.files import check_absent
 from keras_widerresnet.serving.config import check_server
 from keras_widerresnet.tasks.classification.config import PredictionConfig
 
@@ -18,6 +19,8 @@ def check(config: PredictionConfig) -> None:
         check_server(config)
     else:
         check_model(config.weights, config.model, task=models.CLASSIFICATION, instead="evaluate-segmentation, which writes label maps,")
+    if config.output:
+        check_absent(config.output, config.overwrite)
     check_file(config.class_names, "file of class names")
     for image in config.images:
         check_file(image, "image")

@@ -18,6 +18,22 @@ def versions(base: pathlib.Path) -> list[int]:
     return sorted(int(entry.name) for entry in entries if entry.name.isdecimal() and entry.is_dir())
 
 
+def version_path(output: str | pathlib.Path, *, overwrite: bool = False) -> pathlib.Path:
+    """The folder of the version that `new_version` makes.
+
+    Raises:
+        InputError: if it exists and is not to be replaced.
+    """
+    output = pathlib.Path(output)
+    if output.name.isdecimal() and int(output.name) > 0:
+        base, path = output.parent, output
+    else:
+        base, path = output, output / str(max(versions(output), default=0) + 1)
+    if path.exists() and not overwrite:
+        raise InputError(f"{str(path)!r} exists; --overwrite replaces it, --output={base} makes the next version")
+    return path
+
+
 @contextlib.contextmanager
 def new_version(output: str | pathlib.Path, *, overwrite: bool = False) -> Iterator[tuple[pathlib.Path, pathlib.Path]]:
     """An empty folder to fill, under a hidden name that a server does not look at, renamed to its number at the end.
@@ -32,13 +48,8 @@ def new_version(output: str | pathlib.Path, *, overwrite: bool = False) -> Itera
     Raises:
         InputError: if the version exists and is not to be replaced, or the folder cannot be made.
     """
-    output = pathlib.Path(output)
-    if output.name.isdecimal() and int(output.name) > 0:
-        base, path = output.parent, output
-    else:
-        base, path = output, output / str(max(versions(output), default=0) + 1)
-    if path.exists() and not overwrite:
-        raise InputError(f"{str(path)!r} exists; --overwrite replaces it, --output={base} makes the next version")
+    path = version_path(output, overwrite=overwrite)
+    base = path.parent
     is_new = not base.exists()
     try:
         with replacing(path) as folder:

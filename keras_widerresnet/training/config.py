@@ -8,7 +8,7 @@ from typing import Any
 from keras_widerresnet.data.names import NO_VALIDATION, OWN_VALIDATION, held_out_share
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.options import check, documented, option
-from keras_widerresnet.structures import DOWNSAMPLINGS, POOL_PADDINGS, find_structure
+from keras_widerresnet.structures import DOWNSAMPLINGS, MAX_HALVINGS, POOL_PADDINGS, find_structure
 
 RUN, DATA, NETWORK, OPTIMISATION, AUGMENTATION, DEVICES = "Run", "Data", "Network", "Optimisation", "Augmentation", "Devices"
 PRECISIONS = ("none", "bfloat16", "float16")
@@ -99,7 +99,7 @@ class RunConfig:
 
     def __post_init__(self):
         check(self)
-        find_structure(self.structure)
+        self.check_network(None)
         held_out_share(self.validation)
         if self.warmup_epochs >= self.epochs:
             raise InputError(f"--warmup_epochs must be fewer than the {self.epochs} epochs. Received: {self.warmup_epochs}")
@@ -110,6 +110,18 @@ class RunConfig:
         if self.jit_compile and self.sync_batch_norm:
             raise InputError("--sync_batch_norm reduces over replicas inside the network, which --jit_compile cannot: give one of them")
         self.augmentation()
+
+    def check_network(self, output_stride: int | None) -> None:
+        """Raises `InputError` if there is no such network, or its crops are too small for it.
+
+        Args:
+            output_stride: of a dilated network; None for the structure's own.
+        """
+        structure = find_structure(self.structure)
+        if self.downsampling:
+            structure = structure.replace(downsampling=(self.downsampling,) * MAX_HALVINGS)
+        structure.plan(width=self.width, output_stride=output_stride)
+        structure.spatial_sizes(self.crop_size or None, pool_padding=self.pool_padding, output_stride=output_stride)
 
     def augmentation(self) -> Any:
         """What happens to the training images: the task's record of it."""

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.resize import test_view
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.files import check_absent
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.loading import class_names
 from keras_widerresnet.models import DEFAULT_MODEL
@@ -39,8 +40,8 @@ def predict(config: PredictionConfig) -> list[Answer]:
         InputError: naming the file that is missing or does not decode, or what else was wrong; nothing is written then.
     """
     sheet = pathlib.Path(config.output) if config.output else None
-    if sheet and sheet.exists() and not config.overwrite:
-        raise InputError(f"{str(sheet)!r} exists; --overwrite replaces it")
+    if sheet:
+        check_absent(sheet, config.overwrite)
     return (_served if config.server else _local)(config, sheet)
 
 

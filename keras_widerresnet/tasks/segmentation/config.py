@@ -76,6 +76,7 @@ class SegmentationConfig(Augmentation, RunConfig):
 
     def __post_init__(self):
         RunConfig.__post_init__(self)
+        self.check_network(self.output_stride)
         if self.frozen_batch_norm and not self.weights:
             raise InputError("--frozen_batch_norm keeps the statistics of --weights, and there are none: give --nofrozen_batch_norm")
         if self.frozen_batch_norm and self.sync_batch_norm:
