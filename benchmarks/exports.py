@@ -16,6 +16,7 @@ from benchmarks.measure import in_own_process
 from benchmarks.workload import Workload, load_saved_model, write_saved_model
 from keras_widerresnet.compare import difference
 from keras_widerresnet.export import lite, onnx, verify
+from keras_widerresnet.export.config import check_onnx_installed
 from keras_widerresnet.export.fold import inference_network
 from keras_widerresnet.export.run import single_function
 
@@ -55,7 +56,7 @@ def export_forms(workload: Workload, repeats: int = 10) -> list[Form]:
     Raises:
         InputError: if the `onnx` extra is not installed.
     """
-    onnx.check_installed()
+    check_onnx_installed()
     size, threads = workload.size, workload.threads
     shown = verify.views(verify.real_images("")[0], size, "bicubic")
     expected = verify.expected_probabilities(workload.model(), shown)

@@ -7,13 +7,12 @@ import pathlib
 import keras
 import numpy as np
 
-from keras_widerresnet.conversion_config import ConversionConfig
+from keras_widerresnet.conversion_config import ConversionConfig, find_convertible
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.fcn import WideResNetFCN
 from keras_widerresnet.files import check_absent, replacing
 from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, Facts
 from keras_widerresnet.networks import WiderResNet
-from keras_widerresnet.options import did_you_mean
 from keras_widerresnet.structures import STRUCTURES, Structure, find_structure, same_network
 from keras_widerresnet.units import kernels_at_zero
 from keras_widerresnet.weights.assign import assign_weights
@@ -63,7 +62,7 @@ def convert_file(config: ConversionConfig) -> tuple[pathlib.Path, int]:
     """
     source = pathlib.Path(config.source).expanduser()
     known = _published(source, config.model)
-    structure = known[0].structure if known else _structure(config.model)
+    structure = known[0].structure if known else find_convertible(config.model)
     if config.output:
         output = pathlib.Path(config.output).expanduser()
     elif known:
@@ -104,17 +103,9 @@ def _published(source: pathlib.Path, model: str) -> tuple[Pretrained, OriginalFi
         raise InputError(f"{str(source)!r} is refused: its checksum is {received}, and {model!r} is in {expected}")
     if not known and not model:
         raise InputError(f"{str(source)!r} is none of the published files: --model must say its structure. Its checksum: {checksum}")
-    if known and not wanted and model and not same_network(known[0].structure, _structure(model)):
+    if known and not wanted and model and not same_network(known[0].structure, find_convertible(model)):
         raise InputError(f"{str(source)!r} is {known[1].name}: it is of Model {known[0].structure}, not of {model}")
     return known
-
-
-def _structure(model: str) -> Structure:
-    try:
-        return find_structure(model)
-    except InputError as error:
-        names = ", ".join(PRETRAINED)
-        raise InputError(f"--model is a pretrained name ({names}) or a structure. {error}{did_you_mean(model, PRETRAINED)}") from None
 
 
 def _write(source: str | pathlib.Path, structure: str | Structure, output: pathlib.Path, width: float) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from keras_widerresnet.options import check, documented, option
-
-MODEL, OUTPUT = "Model", "Output"
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.options import MODEL, OUTPUT, check, did_you_mean, documented, option
+from keras_widerresnet.structures import Structure, find_structure
+from keras_widerresnet.weights.registry import PRETRAINED
 
 
 @documented
@@ -32,3 +33,16 @@ class ConversionConfig:
 
     def __post_init__(self):
         check(self)
+
+
+def find_convertible(model: str) -> Structure:
+    """The structure of a file that was not published.
+
+    Raises:
+        InputError: for a name that is neither a structure's nor a published file's.
+    """
+    try:
+        return find_structure(model)
+    except InputError as error:
+        published = f"{', '.join(PRETRAINED)}{did_you_mean(model, PRETRAINED)}"
+        raise InputError(f"{error}. Or the name of a published file: {published}") from None

@@ -24,6 +24,7 @@ from keras_widerresnet.weights.registry import Pretrained
 
 ANY_SIZE = (None, None, 3)
 OUTPUT_STRIDE = 8
+FROZEN = "which holds a frozen graph"
 Arrays = dict[str, list[np.ndarray]]
 
 
@@ -50,10 +51,7 @@ def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", 
     Raises:
         InputError: if the weights cannot be found or read, hold no head, or do not tell their structure.
     """
-    if source.kind == models.SAVED_MODEL:
-        raise InputError(
-            f"{source.text!r} is a SavedModel, which holds a frozen graph: give the run, .keras or .weights.h5 file it was made of"
-        )
+    source.check_is_no_saved_model(FROZEN)
     if source.kind in (models.RUN, models.KERAS_FILE):
         return load_keras_file(str(source.path))
     if source.record:
@@ -76,10 +74,7 @@ def load_arrays(source: Source, structure: Structure, include_top: bool) -> Arra
     Raises:
         InputError: if the weights cannot be found or read.
     """
-    if source.kind == models.SAVED_MODEL:
-        raise InputError(
-            f"{source.text!r} is a SavedModel, which holds a frozen graph: give the run, .keras or .weights.h5 file it was made of"
-        )
+    source.check_is_no_saved_model(FROZEN)
     if source.record:
         own = source.structure or structure
         return find_weights(source.record.name, own, include_top=include_top and not source.record.classifier_convs)

@@ -10,14 +10,13 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.label_maps import LABEL_MAPS
-from keras_widerresnet.options import did_you_mean, option
+from keras_widerresnet.options import MODEL, did_you_mean, option
 from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 from keras_widerresnet.runs import CLASSIFICATION, SEGMENTATION, Run
 from keras_widerresnet.structures import POOL_PADDINGS, Structure, find_structure
 from keras_widerresnet.weights.first_bytes import is_original
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained, imagenet_record
 
-MODEL = "Model"
 PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KINDS = (
     "pretrained name",
     "run directory",
@@ -26,7 +25,6 @@ PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KIN
     "SavedModel version",
     "original file",
 )
-KERAS_KINDS = tuple(kind for kind in KINDS if kind != SAVED_MODEL)
 DEFAULT_MODEL = "A"
 IMAGENET = "imagenet"
 GRAPH_FILE, LABELS_FILE = "saved_model.pb", "assets/labels.txt"
@@ -129,6 +127,11 @@ class Source:
     @property
     def structure(self) -> Structure | None:
         return find_structure(self.facts.structure) if self.facts.structure else None
+
+    def check_is_no_saved_model(self, why: str = "which this command does not take") -> None:
+        """Raises `InputError` for a SavedModel, a frozen graph where a Keras model is wanted; `why` stands in the message."""
+        if self.kind == SAVED_MODEL:
+            raise InputError(f"{self.text!r} is a {self.kind}, {why}: give the run, .keras or .weights.h5 file that it was made of")
 
     def pool_padding(self, chosen: str = "") -> str:
         """The convention that a network built here has: the one chosen, that of the weights or their protocol, or the paper's."""

@@ -6,11 +6,15 @@ import dataclasses
 import difflib
 import typing
 from collections.abc import Collection, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from keras_widerresnet.errors import InputError
 
+# Headings of `--help` that several commands have.
+MODEL, DATA, TESTING, OUTPUT = "Model", "Data", "Testing", "Output"
 _KEY = "option"
+
+Part = TypeVar("Part")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +57,11 @@ def redefined(record: type, name: str, default: Any) -> Any:
 def options_of(record: type | Any) -> dict[str, Option]:
     """The options of a record or its class by name, in the order of its fields."""
     return {field.name: field.metadata[_KEY] for field in dataclasses.fields(record) if _KEY in field.metadata}
+
+
+def defaults_of(record: type | Any) -> dict[str, Any]:
+    """Name -> default of each field of a record; `dataclasses.MISSING` where it has none."""
+    return {field.name: field.default for field in dataclasses.fields(record)}
 
 
 def documented(record: type) -> type:
@@ -107,7 +116,7 @@ def flag_line(name: str, value: object) -> str:
 
 def given_flags(record: Any) -> list[str]:
     """The options of a record that are not at their defaults, as a person would write them on the command line."""
-    defaults = {field.name: field.default for field in dataclasses.fields(record)}
+    defaults = defaults_of(record)
     given = {name: getattr(record, name) for name, known in options_of(record).items() if not known.is_positional}
     return [
         f"--{'' if value else 'no'}{name}" if isinstance(value, bool) else flag_line(name, value)
@@ -132,3 +141,8 @@ def types_of(record: type) -> dict[str, Any]:
 def values_of(record: Any, names: Collection[str]) -> dict[str, Any]:
     """Some fields of a record by name."""
     return {name: getattr(record, name) for name in names}
+
+
+def part_of(record: Any, part: type[Part]) -> Part:
+    """The record of another class whose fields are all among those of this one."""
+    return part(**values_of(record, [field.name for field in dataclasses.fields(part)]))  # type: ignore[arg-type]

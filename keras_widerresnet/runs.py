@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
-from keras_widerresnet.options import flag_line, flag_lines, options_of
+from keras_widerresnet.options import defaults_of, flag_line, flag_lines, options_of
 from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 
 # What every run has.
@@ -205,7 +205,7 @@ def may_start(config: Config) -> tuple[Config, bool]:
 
 def _as_before(config: Config, run: Run) -> Config:
     known = options_of(config)
-    defaults = {field.name: field.default for field in dataclasses.fields(config)}
+    defaults = defaults_of(config)
     lines, kept, changed = flag_lines(config), {}, []
     for name, line in lines.items():
         if name in run.flags:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
 
 from keras_widerresnet.analysis.config import FILES, OPTIONAL, AnalysisConfig, Settings
@@ -10,7 +9,7 @@ from keras_widerresnet.analysis.measure import measure
 from keras_widerresnet.analysis.report import write_analysis
 from keras_widerresnet.analysis.snapshots import snapshots
 from keras_widerresnet.files import check_output, created
-from keras_widerresnet.options import values_of
+from keras_widerresnet.options import part_of
 from keras_widerresnet.runs import REPORT_FILE
 from keras_widerresnet.tasks.classification.data import load_data
 
@@ -29,7 +28,7 @@ def analyze(config: AnalysisConfig) -> pathlib.Path:
     output_dir = pathlib.Path(config.output_dir)
     check_output(output_dir, config.overwrite, FILES, OPTIONAL)
     states, images = snapshots(config.models, config), load_data(config.data, convert_rgb=True, verify=False)
-    settings = Settings(**values_of(config, [field.name for field in dataclasses.fields(Settings)]))
+    settings = part_of(config, Settings)
     with created(output_dir) as folder:
         write_analysis(folder, measure(states, images, settings))
     return output_dir / REPORT_FILE

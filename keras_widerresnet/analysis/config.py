@@ -7,11 +7,11 @@ import dataclasses
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import VECTOR_SUFFIXES
 from keras_widerresnet.models import BuildOptions
-from keras_widerresnet.options import check, documented, option
+from keras_widerresnet.options import DATA, OUTPUT, check, documented, option
 from keras_widerresnet.runs import REPORT_FILE, RESULTS_FILE
 from keras_widerresnet.tasks.classification.config import DATA_HELP
 
-DATA, MEASUREMENT, OUTPUT = "Data", "Measurement", "Output"
+MEASUREMENT = "Measurement"
 THRESHOLD = 0.05  # ours: the paper names none
 SHARES_FILE, DEPTHS_FILE, PATHS_FILE, LESIONS_FILE = "gradient_shares.csv", "effective_depth.csv", "path_lengths.csv", "lesions.csv"
 PICTURES = ("unravelled", "gradient_shares", "effective_depth", "path_lengths", "lesions")

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_widerresnet import runs
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.loading import load_keras_file, load_network
-from keras_widerresnet.models import RUN, SAVED_MODEL, BuildOptions, find_source
+from keras_widerresnet.models import BuildOptions, find_source
 from keras_widerresnet.runs import Run
 
 _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
@@ -46,8 +46,7 @@ def snapshots(models: Sequence[str], options: BuildOptions = BuildOptions()) -> 
             found += _of_run(run)
             continue
         source = find_source(model, options.model)
-        if source.kind in (RUN, SAVED_MODEL):
-            raise InputError(f"{model!r} is a {source.kind}, whose units cannot be taken apart: give the run or .keras file it was made of")
+        source.check_is_no_saved_model("whose units cannot be taken apart")
         name = source.path.name.split(".")[0] if source.path else source.text
         found.append(Snapshot(name, functools.partial(load_network, source, width=options.width, pool_padding=options.pool_padding)))
     if not found:

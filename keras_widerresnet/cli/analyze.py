@@ -17,15 +17,8 @@ def check(config: AnalysisConfig) -> None:
     """What the options alone tell."""
     for model in config.models:
         if Run.at(model) is None:  # of a run, checkpoints will do
-            instead = "give the run or .keras file that it was made of"
-            check_model(
-                model,
-                config.model,
-                task=models.CLASSIFICATION,
-                kinds=models.KERAS_KINDS,
-                otherwise=instead,
-                instead="a classification network",
-            )
+            task = models.CLASSIFICATION
+            check_model(model, config.model, task=task, instead="a classification network", takes_saved_models=False)
     parse_name(config.data, CLASSIFICATION)
     check_output(pathlib.Path(config.output_dir), config.overwrite, FILES, OPTIONAL)
 

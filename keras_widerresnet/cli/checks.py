@@ -6,9 +6,8 @@ import importlib.util
 import pathlib
 
 from keras_widerresnet import models
+from keras_widerresnet.conversion_config import find_convertible
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.options import did_you_mean
-from keras_widerresnet.structures import find_structure
 from keras_widerresnet.weights.first_bytes import TORCH, first_bytes
 from keras_widerresnet.weights.registry import PRETRAINED
 
@@ -19,8 +18,7 @@ def check_model(
     *,
     task: str = "",
     instead: str = "",
-    kinds: tuple[str, ...] = models.KINDS,
-    otherwise: str = "",
+    takes_saved_models: bool = True,
 ) -> models.Source:
     """What `weights` means, if it is there and of a kind and a task that the command takes.
 
@@ -28,15 +26,14 @@ def check_model(
         weights, model: as in `models.find_source`.
         task: the only task that the command takes; empty for any.
         instead: the command that takes the other one.
-        kinds: what the command takes.
-        otherwise: what to do with a kind that it does not take.
+        takes_saved_models: whether the command takes SavedModels, which hold no Keras model.
 
     Raises:
         InputError: if there is no such model, or it is of another kind or task.
     """
     source = models.find_source(weights, model)
-    if source.kind not in kinds:
-        raise InputError(f"{weights!r} is a {source.kind}, which this command does not take: {otherwise}")
+    if not takes_saved_models:
+        source.check_is_no_saved_model()
     if task and source.facts.task not in ("", task):
         raise InputError(f"{weights!r} is a {source.facts.task} network: {instead} takes it")
     if source.kind == models.ORIGINAL_FILE and source.path:
@@ -47,9 +44,7 @@ def check_model(
 def check_start(weights: str, structure: str) -> None:
     """Raises `InputError` if a run cannot start from `weights`; empty for a run that starts from nothing."""
     if weights:
-        model = structure if weights == models.IMAGENET else ""
-        otherwise = "give the run, .keras or .weights.h5 file that it was made of"
-        check_model(weights, model, kinds=models.KERAS_KINDS, otherwise=otherwise)
+        check_model(weights, structure if weights == models.IMAGENET else "", takes_saved_models=False)
 
 
 def check_convertible(source: str, model: str) -> None:
@@ -60,12 +55,7 @@ def check_convertible(source: str, model: str) -> None:
     if path.name.endswith((".keras", ".weights.h5")):
         raise InputError(f"{source!r} is one of Keras' own files, which every command takes as it is: nothing is to be converted")
     if model and model not in PRETRAINED:
-        try:
-            find_structure(model)
-        except InputError as error:
-            raise InputError(
-                f"{error}. Or the name of a published file: {', '.join(PRETRAINED)}{did_you_mean(model, PRETRAINED)}"
-            ) from None
+        find_convertible(model)
     _check_original(path)
 
 

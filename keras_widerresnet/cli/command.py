@@ -15,10 +15,9 @@ from absl import flags, logging
 
 from keras_widerresnet.cli import process
 from keras_widerresnet.errors import InputError, RunStopped
-from keras_widerresnet.options import Option, options_of, types_of
+from keras_widerresnet.options import Option, defaults_of, options_of, types_of
 
 BAD_INPUT = 2
-PROGRAM = "keras-widerresnet"
 HELP_FLAGS = {"--help", "-h", "-help", "--helpfull", "--helpshort", "-helpfull", "-helpshort"}
 WIDTH, INDENT = 110, 30
 # What a command does with an existing output: the later word holds.
@@ -52,6 +51,11 @@ class Command:
     config: type
     run: Callable[[Any], None]
     check: Callable[[Any], None] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """The record of a command that has no flags."""
 
 
 def run_script(command: Command) -> None:
@@ -104,7 +108,7 @@ def parsed(command: Command, arguments: Sequence[str]) -> Any:
     values = flags.FlagValues()
     known, types = options_of(command.config), types_of(command.config)
     named = {name: option for name, option in known.items() if not option.is_positional}
-    defaults = {field.name: field.default for field in dataclasses.fields(command.config)}
+    defaults = defaults_of(command.config)
     for name, option in named.items():
         _define(values, name, types[name], None if defaults[name] is dataclasses.MISSING else defaults[name], option)
     files, beside = _flag_files(arguments)
@@ -130,7 +134,7 @@ def parsed(command: Command, arguments: Sequence[str]) -> Any:
 def help_text(command: Command, program: str) -> str:
     """All flags of a command, grouped, with an example first."""
     known, types = options_of(command.config), types_of(command.config)
-    defaults = {field.name: field.default for field in dataclasses.fields(command.config)}
+    defaults = defaults_of(command.config)
     groups: dict[str, list[str]] = {}
     for name, option in known.items():
         if not option.is_positional:

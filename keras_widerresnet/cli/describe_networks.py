@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-from keras_widerresnet.cli.command import Command
-
-
-@dataclasses.dataclass(frozen=True)
-class NoOptions:
-    """A command that has none."""
+from keras_widerresnet.cli.command import Command, NoOptions
 
 
 def run(_: NoOptions) -> None:

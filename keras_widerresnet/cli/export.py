@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from keras_widerresnet import models
-from keras_widerresnet.cli.checks import check_file, check_model, require, say_protocol
+from keras_widerresnet.cli.checks import check_file, check_model, say_protocol
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
-from keras_widerresnet.export.config import ExportConfig
+from keras_widerresnet.export.config import ExportConfig, check_onnx_installed
 from keras_widerresnet.export.version import version_path
 
 
 def check(config: ExportConfig) -> None:
     """What the options alone tell."""
-    instead = "give the run, .keras or .weights.h5 file that it was made of"
-    check_model(config.weights, config.model, kinds=models.KERAS_KINDS, otherwise=instead)
+    check_model(config.weights, config.model, takes_saved_models=False)
     version_path(config.output, overwrite=config.overwrite)
     check_file(config.class_names, "file of class names")
     if config.images:
         parse_name(config.images, CLASSIFICATION)
     if config.onnx:
-        for package in ("tf2onnx", "onnxruntime"):
-            require(package, "ONNX export", 'pip install ".[onnx]"')
+        check_onnx_installed()
 
 
 def run(config: ExportConfig) -> None:

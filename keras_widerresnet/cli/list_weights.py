@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from keras_widerresnet.cli.command import Command
-from keras_widerresnet.cli.describe_networks import NoOptions
+from keras_widerresnet.cli.command import Command, NoOptions
 
 
 def run(_: NoOptions) -> None:

@@ -6,11 +6,9 @@ import dataclasses
 
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
+from keras_widerresnet.options import DATA, OUTPUT, documented, option
 from keras_widerresnet.options import check as check_options
-from keras_widerresnet.options import documented, option
 from keras_widerresnet.tasks.classification.config import DATA_HELP, FolderOptions
-
-DATA, OUTPUT = "Data", "Output"
 
 
 @documented

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 
+from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, SegmenterOptions
-from keras_widerresnet.options import check, documented, option, redefined
+from keras_widerresnet.options import OUTPUT, check, documented, option, redefined
 from keras_widerresnet.tasks.classification.config import PredictionConfig
 
-OUTPUT, FORMS, CHECKS = "Output", "Forms", "Checks"
+FORMS, CHECKS = "Forms", "Checks"
 WEIGHT_TYPES = ("float32", "float16")
 TFLITE_TYPES = ("float16", "int8")
 
@@ -58,3 +60,10 @@ class ExportConfig(SegmenterOptions):
 
     def __post_init__(self):
         check(self)
+
+
+def check_onnx_installed() -> None:
+    """Raises `InputError` if the `onnx` extra is not installed."""
+    missing = [name for name in ("tf2onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(f'ONNX export needs {" and ".join(missing)}: pip install ".[onnx]"')

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
-
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.resize import normalise
-from keras_widerresnet.errors import InputError
 from keras_widerresnet.export.graphs import with_values
 
 OPSET = 17
-
-
-def check_installed() -> None:
-    """Raises `InputError` if the `onnx` extra is not installed."""
-    missing = [name for name in ("tf2onnx", "onnxruntime") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise InputError(f'ONNX export needs {" and ".join(missing)}: pip install ".[onnx]"')
 
 
 def to_onnx(model: keras.Model, size: int) -> bytes:

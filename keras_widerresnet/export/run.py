@@ -15,7 +15,7 @@ from keras_widerresnet.data.resize import normalise
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.export import lite, onnx, verify
 from keras_widerresnet.export.card import write_card
-from keras_widerresnet.export.config import ExportConfig
+from keras_widerresnet.export.config import ExportConfig, check_onnx_installed
 from keras_widerresnet.export.fold import inference_network
 from keras_widerresnet.export.graphs import ClassifierGraph, SegmenterGraph
 from keras_widerresnet.export.source import Exported, find_exported
@@ -54,7 +54,7 @@ def export(config: ExportConfig) -> ExportedVersion:
     if keras.backend.backend() != "tensorflow":
         raise InputError(f"SavedModels are made with TensorFlow. Received: KERAS_BACKEND={keras.backend.backend()}")
     if config.onnx:
-        onnx.check_installed()
+        check_onnx_installed()
     with new_version(config.output, overwrite=config.overwrite) as (folder, path):
         source = find_exported(config)
         if source.stride and (config.tflite or config.onnx):

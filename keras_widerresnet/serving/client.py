@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 import json
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,7 +12,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.serving.config import DEFAULT_MODEL, SERVING_EXTRA
+from keras_widerresnet.serving.config import DEFAULT_MODEL, check_address, check_grpc_installed
 
 BACKOFF_SECONDS = 0.2
 UNAVAILABLE = (502, 503, 504)
@@ -55,9 +54,7 @@ def connect(
     Raises:
         InputError: for an address that is none, or if tensorflow-serving-api is wanted and missing.
     """
-    host, _, port = server.rpartition(":")
-    if not host or not port.isdecimal() or "/" in server:
-        raise InputError(f"A server is HOST:PORT, e.g. localhost:8501. Received: {server!r}")
+    check_address(server)
     if deadline <= 0 or retries < 0:
         raise InputError(f"A deadline is positive and retries are not negative. Received: {deadline:g} and {retries}")
     return (GrpcClient if grpc else RestClient)(server, model, version, deadline, retries)
@@ -114,8 +111,7 @@ class GrpcClient:
     """TF Serving's gRPC interface; see `connect`."""
 
     def __init__(self, server: str, model: str, version: int, deadline: float, retries: int):
-        if importlib.util.find_spec("tensorflow_serving") is None or importlib.util.find_spec("grpc") is None:
-            raise InputError(f"gRPC needs TF Serving's protobufs: {SERVING_EXTRA}")
+        check_grpc_installed()
         import grpc
         from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 

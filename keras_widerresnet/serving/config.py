@@ -47,8 +47,19 @@ class LoadTestConfig(ServerOptions):
 
 def check_server(options: ServerOptions) -> None:
     """Raises `InputError` for an address that is none, or if gRPC is wanted and TF Serving's protobufs are missing."""
-    host, _, port = options.server.rpartition(":")
-    if not host or not port.isdecimal() or "/" in options.server:
-        raise InputError(f"A server is HOST:PORT, e.g. localhost:8501. Received: {options.server!r}")
-    if options.grpc and None in (importlib.util.find_spec("tensorflow_serving"), importlib.util.find_spec("grpc")):
+    check_address(options.server)
+    if options.grpc:
+        check_grpc_installed()
+
+
+def check_address(server: str) -> None:
+    """Raises `InputError` for what is not `HOST:PORT`."""
+    host, _, port = server.rpartition(":")
+    if not host or not port.isdecimal() or "/" in server:
+        raise InputError(f"A server is HOST:PORT, e.g. localhost:8501. Received: {server!r}")
+
+
+def check_grpc_installed() -> None:
+    """Raises `InputError` if TF Serving's protobufs, or gRPC itself, are missing."""
+    if None in (importlib.util.find_spec("tensorflow_serving"), importlib.util.find_spec("grpc")):
         raise InputError(f"gRPC needs TF Serving's protobufs: {SERVING_EXTRA}")

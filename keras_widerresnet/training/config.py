@@ -7,10 +7,10 @@ from typing import Any
 
 from keras_widerresnet.data.names import NO_VALIDATION, OWN_VALIDATION, held_out_share
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.options import check, documented, option
+from keras_widerresnet.options import DATA, check, documented, option
 from keras_widerresnet.structures import DOWNSAMPLINGS, MAX_HALVINGS, POOL_PADDINGS, find_structure
 
-RUN, DATA, NETWORK, OPTIMISATION, AUGMENTATION, DEVICES = "Run", "Data", "Network", "Optimisation", "Augmentation", "Devices"
+RUN, NETWORK, OPTIMISATION, AUGMENTATION, DEVICES = "Run", "Network", "Optimisation", "Augmentation", "Devices"
 PRECISIONS = ("none", "bfloat16", "float16")
 SCHEDULES = ("linear", "cosine", "constant")
 STRATEGIES = ("mirrored", "one_device", "multi_worker", "tpu")

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from keras_widerresnet import runs
 from keras_widerresnet.data.pairs import SegmentationData
+from keras_widerresnet.data.problems import unreadable_files
 from keras_widerresnet.data.split import ImageData, Share
 from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.files import replacing
@@ -30,7 +31,6 @@ from keras_widerresnet.training.task import Task
 logger = logging.getLogger(__name__)
 
 CHECK_STEPS = 50  # between two looks at the loss, which wait for the device
-SHOWN_FILES = 5
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -202,7 +202,7 @@ def _explained_images(data: ImageData | SegmentationData):
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
-        unreadable = [f"{file} {problem}" for file, problem in data.find_unreadable().items()]
-        if not unreadable:
+        number, shown = unreadable_files(data)
+        if not number:
             raise
-        raise InputError(f"{len(unreadable)} images do not decode: {'; '.join(unreadable[:SHOWN_FILES])}") from error
+        raise InputError(f"{number} images do not decode: {shown}") from error

@@ -7,13 +7,12 @@ import dataclasses
 from keras_widerresnet.data.names import CLASSIFICATION, describe
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import ModelOptions
-from keras_widerresnet.options import check, documented, option, redefined, values_of
+from keras_widerresnet.options import DATA, OUTPUT, TESTING, check, documented, option, part_of, redefined
 from keras_widerresnet.protocols import CROPS, INTERPOLATIONS
 from keras_widerresnet.serving.config import SERVER, ServerOptions
-from keras_widerresnet.training.config import AUGMENTATION, DATA, NETWORK, BaseAugmentation, RunConfig
+from keras_widerresnet.training.config import AUGMENTATION, NETWORK, BaseAugmentation, RunConfig
 
 TRAINING_CROPS = ("center", "padded", "random_sized")
-TESTING, OUTPUT = "Testing", "Output"
 DATA_HELP = describe(CLASSIFICATION)
 
 
@@ -67,7 +66,7 @@ class TrainingConfig(Augmentation, FolderOptions, RunConfig):
         RunConfig.__post_init__(self)
 
     def augmentation(self) -> Augmentation:
-        return Augmentation(**values_of(self, [field.name for field in dataclasses.fields(Augmentation)]))
+        return part_of(self, Augmentation)
 
 
 @documented

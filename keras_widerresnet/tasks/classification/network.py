@@ -17,11 +17,12 @@ from keras_widerresnet.models import ModelOptions, Source, find_source
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import STRUCTURES, Structure, same_network
 from keras_widerresnet.tasks.classification.config import TrainingConfig
+from keras_widerresnet.tasks.saved_model import PIXEL_SIGNATURE, load_saved_model
 from keras_widerresnet.training.network import compiled, precision
 from keras_widerresnet.weights.registry import Pretrained
 
-# Of a SavedModel: the one that our exports have takes pixels, the others images as `preprocess_input` makes them.
-PIXEL_SIGNATURE, SIGNATURES = "tensor", ("serving_default", "serve")
+# Of a SavedModel that is no export of ours: they take images as `preprocess_input` makes them.
+SIGNATURES = "serving_default", "serve"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +107,7 @@ def check_classifier(network: keras.Model, what: str) -> None:
 
 def _saved_model(source: Source) -> Classifier:
     what = source.text
-    try:
-        loaded = tf.saved_model.load(str(source.path))
-    except Exception as error:  # TensorFlow raises many kinds
-        raise InputError(f"{what!r} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from None
+    loaded = load_saved_model(source)
     takes_pixels = PIXEL_SIGNATURE in loaded.signatures
     key = next((name for name in (PIXEL_SIGNATURE, *SIGNATURES) if name in loaded.signatures), None)
     wanted = (

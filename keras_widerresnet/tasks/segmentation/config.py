@@ -7,12 +7,11 @@ import dataclasses
 from keras_widerresnet.data.names import SEGMENTATION, describe
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import SegmenterOptions
-from keras_widerresnet.options import check, documented, option, redefined
-from keras_widerresnet.training.config import AUGMENTATION, DATA, NETWORK, OPTIMISATION, BaseAugmentation, RunConfig
+from keras_widerresnet.options import DATA, OUTPUT, TESTING, check, documented, option, part_of, redefined
+from keras_widerresnet.training.config import AUGMENTATION, NETWORK, OPTIMISATION, BaseAugmentation, RunConfig
 
 LOSSES = ("bootstrapped", "cross_entropy")
 OUTPUT_STRIDES = (8, 16, 32)
-TESTING, OUTPUT = "Testing", "Output"
 DATA_HELP = describe(SEGMENTATION)
 
 
@@ -83,7 +82,7 @@ class SegmentationConfig(Augmentation, RunConfig):
             raise InputError("--sync_batch_norm needs batch statistics, which --frozen_batch_norm does not take: give one of them")
 
     def augmentation(self) -> Augmentation:
-        return Augmentation(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Augmentation)})
+        return part_of(self, Augmentation)
 
 
 @documented

@@ -16,13 +16,13 @@ from keras_widerresnet.fcn import WideResNetFCN
 from keras_widerresnet.loading import load_network
 from keras_widerresnet.models import SegmenterOptions, Source, find_source
 from keras_widerresnet.preprocessing import MEAN, STD
+from keras_widerresnet.tasks.saved_model import PIXEL_SIGNATURE, load_saved_model
 from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
 from keras_widerresnet.tasks.segmentation.views import Predict
 from keras_widerresnet.training.network import compiled, precision
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained
 
 PROBED_SIZES = (256, 384)
-PIXEL_SIGNATURE = "tensor"  # of our exports: from pixels to probabilities at every pixel
 LEAST_PROBABILITY = 1e-12  # enlargement may leave less than nothing
 
 
@@ -140,10 +140,7 @@ def at_cells(network: keras.Model) -> keras.Model:
 def _saved_model(source: Source) -> Segmenter:
     """An export of ours as a network of stride 1, whose logits are the logarithms of its probabilities."""
     what = source.text
-    try:
-        loaded = tf.saved_model.load(str(source.path))
-    except Exception as error:  # TensorFlow raises many kinds
-        raise InputError(f"{what!r} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from None
+    loaded = load_saved_model(source)
     shape = _map_shape(loaded.signatures.get(PIXEL_SIGNATURE))
     if shape is None:
         raise InputError(f"{what!r} is not an export of a segmentation network: no signature {PIXEL_SIGNATURE!r} from pixels to maps")

@@ -1,0 +1,24 @@
+"""SavedModels, loaded to be asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.models import Source
+
+PIXEL_SIGNATURE = "tensor"  # of our exports: from pixels, 0..255, to probabilities
+
+
+def load_saved_model(source: Source) -> Any:
+    """TensorFlow's object of a SavedModel, with its signatures.
+
+    Raises:
+        InputError: if TensorFlow cannot load it.
+    """
+    try:
+        return tf.saved_model.load(str(source.path))
+    except Exception as error:  # TensorFlow raises many kinds
+        raise InputError(f"{source.text!r} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from None
