@@ -49,3 +49,13 @@ def test_model_code_does_not_name_tensorflow():
         assert "import tensorflow" not in (PACKAGE / f"{name}.py").read_text()
     for path in (PACKAGE / "weights").glob("*.py"):
         assert "import tensorflow" not in path.read_text()
+
+
+def test_every_file_and_test_that_the_fidelity_table_names_is_there():
+    table = (ROOT / "docs" / "fidelity.md").read_text()
+    files = re.findall(r"[\w/]+\.(?:py|flags)\b", table)
+    assert len(files) > 50
+    folders = (ROOT, PACKAGE, ROOT / "scripts" / "flags")
+    assert [name for name in files if not any((folder / name).is_file() for folder in folders)] == []
+    defined = set(re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in ROOT.glob("tests/test_*.py")), re.M))
+    assert set(re.findall(r"\btest_\w+\b(?!\.py)", table)) <= defined
