@@ -27,7 +27,7 @@ def analyze(config: AnalysisConfig) -> pathlib.Path:
     """
     output_dir = pathlib.Path(config.output_dir)
     check_output(output_dir, config.overwrite, FILES, OPTIONAL)
-    states, images = snapshots(config.models, config), load_data(config.data, convert_rgb=True, verify=False)
+    states, images = snapshots(config.models, config), load_data(config.data, convert_rgb=True, verify=False, max_pixels=config.max_pixels)
     settings = part_of(config, Settings)
     with created(output_dir) as folder:
         write_analysis(folder, measure(states, images, settings))

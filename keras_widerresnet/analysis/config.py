@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from keras_widerresnet.data.limits import ImageOptions
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import VECTOR_SUFFIXES
 from keras_widerresnet.models import BuildOptions
@@ -51,7 +52,7 @@ class Settings:
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AnalysisConfig(Settings, BuildOptions):
+class AnalysisConfig(Settings, BuildOptions, ImageOptions):
     """An analysis of trained states of networks on a data set."""
 
     models: tuple[str, ...] = option(help="MODEL.keras or run directory", group=DATA, is_positional=True)

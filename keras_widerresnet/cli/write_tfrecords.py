@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from keras_widerresnet.cli.command import Command
+from keras_widerresnet.data.limits import ImageOptions
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
 from keras_widerresnet.options import DATA, OUTPUT, documented, option
 from keras_widerresnet.options import check as check_options
@@ -13,7 +14,7 @@ from keras_widerresnet.tasks.classification.config import DATA_HELP, FolderOptio
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardsConfig(FolderOptions):
+class ShardsConfig(FolderOptions, ImageOptions):
     """Which data set is written, and into how many files."""
 
     data: str = option(help=DATA_HELP, group=DATA)
@@ -37,7 +38,13 @@ def run(config: ShardsConfig) -> None:
     from keras_widerresnet.data.sources.tfrecord import write_tfrecords
     from keras_widerresnet.tasks.classification.data import load_data
 
-    data = load_data(config.data, skip_corrupt=config.skip_corrupt, convert_rgb=config.convert_rgb, verify=config.verify_images)
+    data = load_data(
+        config.data,
+        skip_corrupt=config.skip_corrupt,
+        convert_rgb=config.convert_rgb,
+        verify=config.verify_images,
+        max_pixels=config.max_pixels,
+    )
     shards = {"train_shards": config.train_shards, "test_shards": config.test_shards}
     print(f"Shards: {write_tfrecords(data, config.output, overwrite=config.overwrite, **shards)}")
 

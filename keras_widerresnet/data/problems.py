@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 
+from keras_widerresnet.data.images import checked, decode_rgb, has_three_channels, image_problem
+from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.pairs import SegmentationData
-from keras_widerresnet.data.split import ImageData
+from keras_widerresnet.data.resize import test_view
+from keras_widerresnet.data.split import ImageData, ShardedSplit
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.progress import progress_bar
 
 SHOWN = 5
 UNREADABLE = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError)
+_VIEW = 32  # pixels: any view will do
 
 
 def cannot_be_read(data: ImageData | SegmentationData, error: tf.errors.OpError) -> InputError:
@@ -22,3 +29,34 @@ def unreadable_files(data: ImageData | SegmentationData) -> tuple[int, str]:
     """How many of a data set's files cannot be read, and the first of them with what is wrong with each."""
     unreadable = [f"{file} {problem}" for file, problem in data.find_unreadable().items()]
     return len(unreadable), "; ".join(unreadable[:SHOWN])
+
+
+def usable_images(examples: tf.data.Dataset, size: int, *, max_pixels: int = MAX_PIXELS, convert_rgb: bool = True) -> set[int]:
+    """The indices of the images that training and testing can use; every image is decoded once, as they will. Shows a progress bar.
+
+    Args:
+        examples: (int64 index, raw image) of each; one that cannot be read is passed over.
+        size: number of images.
+        max_pixels: see `images.checked`.
+        convert_rgb: whether grey, alpha and CMYK images are usable.
+    """
+
+    def index_of_usable(index, raw):
+        view = test_view(decode_rgb(checked(raw, max_pixels)), _VIEW)
+        is_usable = tf.reduce_all(tf.math.is_finite(view)) & (has_three_channels(raw) if not convert_rgb else True)
+        return tf.where(is_usable, index, -1)
+
+    indices = examples.map(index_of_usable, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    return set(progress_bar(indices.as_numpy_iterator(), desc="verifying images", total=size, delay=2))
+
+
+def unreadable_records(splits: Iterable[ShardedSplit], max_pixels: int) -> dict[str, str]:
+    """The name of a record -> what is wrong with its image, for those that cannot be used."""
+    problems = {}
+    for split in splits:
+        examples = split.unchecked().enumerate()
+        usable = usable_images(examples, split.size, max_pixels=max_pixels)
+        is_usable = tf.constant([index in usable for index in range(split.size)])
+        for index, raw in examples.filter(lambda index, _: ~is_usable[index]).as_numpy_iterator():  # noqa: B023 (used at once)
+            problems[split.name_of(int(index))] = image_problem(raw, max_pixels=max_pixels)
+    return problems

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.preprocessing import MEAN, STD
 from keras_widerresnet.protocols import INTERPOLATIONS
 
-_METHODS = {"bicubic": "bicubic", "lanczos": "lanczos3", "bilinear": "bilinear"}
+_KERNELS = {"bicubic": "keyscubic", "lanczos": "lanczos3", "bilinear": "triangle"}
+_REACH = 4  # pixels, more than any kernel's radius
 
 
 def normalise(image: tf.Tensor) -> tf.Tensor:
@@ -26,14 +29,8 @@ def resize_shorter_side(image: tf.Tensor, size: int, interpolation: str = "bicub
     Raises:
         InputError: for an unknown interpolation.
     """
-    if interpolation not in INTERPOLATIONS:
-        raise InputError(f"`interpolation` must be one of {INTERPOLATIONS}. Received: {interpolation!r}")
-    shape = tf.shape(image)[:2]
-    shorter = tf.reduce_min(shape)
-    target = tf.maximum(size, scaled_sides(shape, shorter, size))
-    if interpolation != "auto":
-        return _resized(image, target, interpolation)
-    return tf.cond(shorter > size, lambda: _resized(image, target, "lanczos"), lambda: _resized(image, target, "bicubic"))
+    target = _shorter_side_target(image, size)
+    return _with_interpolation(image, size, interpolation, lambda known: _resized(image, target, known))
 
 
 def resize_longer_side(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -50,13 +47,21 @@ def scaled_sides(shape: tf.Tensor, side: tf.Tensor, size: int) -> tf.Tensor:
 
 def center_crop(image: tf.Tensor, size: int) -> tf.Tensor:
     """The middle `size` x `size` pixels, the offset rounded up (official release)."""
-    top, left = tf.unstack((tf.shape(image)[:2] - size + 1) // 2)
+    top, left = tf.unstack(_center_offset(tf.shape(image)[:2], size))
     return _crop(image, top, left, size, size)
 
 
 def test_view(image: tf.Tensor, size: int, interpolation: str = "bicubic") -> tf.Tensor:
-    """What the network sees in testing: the shorter side resized to `size`, then the centre crop; float32 (size, size, 3), 0..255."""
-    return center_crop(resize_shorter_side(image, size, interpolation), size)
+    """What the network sees in testing: the shorter side resized to `size`, then the centre crop; float32 (size, size, 3), 0..255.
+
+    Only what is kept is computed, so that an image of 2000 x 1 pixels is not enlarged to 448,000 x 224.
+
+    Raises:
+        InputError: for an unknown interpolation.
+    """
+    target = _shorter_side_target(image, size)
+    offset = _center_offset(target, size)
+    return _with_interpolation(image, size, interpolation, lambda known: _resized_window(image, target, offset, size, known))
 
 
 def shown_image(image: tf.Tensor, crop_size: int) -> tf.Tensor:
@@ -64,20 +69,83 @@ def shown_image(image: tf.Tensor, crop_size: int) -> tf.Tensor:
     return tf.cast(tf.round(test_view(image, crop_size)), tf.uint8)
 
 
+def _shorter_side_target(image, size: int) -> tf.Tensor:
+    shape = tf.shape(image)[:2]
+    return tf.maximum(size, scaled_sides(shape, tf.reduce_min(shape), size))
+
+
+def _center_offset(shape, size: int) -> tf.Tensor:
+    return (shape - size + 1) // 2
+
+
+def _with_interpolation(image, size: int, interpolation: str, resized: Callable[[str], tf.Tensor]) -> tf.Tensor:
+    """`resized` of the interpolation that is meant."""
+    if interpolation not in INTERPOLATIONS:
+        raise InputError(f"`interpolation` must be one of {INTERPOLATIONS}. Received: {interpolation!r}")
+    if interpolation != "auto":
+        return resized(interpolation)
+    return tf.cond(tf.reduce_min(tf.shape(image)[:2]) > size, lambda: resized("lanczos"), lambda: resized("bicubic"))
+
+
 def _resized(image, target, interpolation: str) -> tf.Tensor:
-    """As PIL resizes; twice the time of one `_resampled`, which training takes."""
+    """As PIL resizes; twice the time of one resampling of both sides at once, which training takes."""
     target = tf.convert_to_tensor(target)
 
     def resized():
         # PIL's order: columns, then rows, rounded and clipped to bytes after each.
-        columns = _resampled(image, tf.stack([tf.shape(image)[0], target[1]]), interpolation)
-        return _resampled(columns, target, interpolation)
+        columns = _resampled(image, 1, target[1], 0, target[1], interpolation)
+        return _resampled(columns, 0, target[0], 0, target[0], interpolation)
 
     return tf.cond(tf.reduce_all(tf.shape(image)[:2] == target), lambda: tf.cast(image, tf.float32), resized)
 
 
-def _resampled(image, target, interpolation: str) -> tf.Tensor:
-    return tf.clip_by_value(tf.round(tf.image.resize(image, target, method=_METHODS[interpolation], antialias=True)), 0.0, 255.0)
+def _resized_window(image, target, offset, size: int, interpolation: str) -> tf.Tensor:
+    """The `size` x `size` pixels at `offset`, int32 (top, left), of `_resized`."""
+
+    def resized():
+        rows, top = _reach(image, 0, target[0], offset[0], size)
+        part, left = _reach(rows, 1, target[1], offset[1], size)
+        columns = _resampled(part, 1, target[1], offset[1], size, interpolation, left, tf.shape(image)[1])
+        return _resampled(columns, 0, target[0], offset[0], size, interpolation, top, tf.shape(image)[0])
+
+    def cropped():
+        return tf.cast(_crop(image, offset[0], offset[1], size, size), tf.float32)
+
+    return tf.ensure_shape(tf.cond(tf.reduce_all(tf.shape(image)[:2] == target), cropped, resized), [size, size, 3])
+
+
+def _reach(image, axis: int, target, offset, size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The pixels along an axis of which `size` resized ones at `offset` are made, and the first one's index."""
+    length = tf.cast(tf.shape(image)[axis], tf.int64)
+    scaled, first = tf.cast(target, tf.int64), tf.cast(offset, tf.int64)
+    margin = _REACH * (1 + length // scaled)
+    begin = tf.maximum(first * length // scaled - margin, 0)
+    end = tf.minimum((first + size) * length // scaled + margin + 1, length)
+    return (image[begin:end] if axis == 0 else image[:, begin:end]), tf.cast(begin, tf.int32)
+
+
+def _resampled(image, axis: int, target, offset, size, interpolation: str, begin=0, length=None) -> tf.Tensor:
+    """`size` pixels at `offset` of an axis that is resized to `target` pixels; float32 of whole numbers 0..255.
+
+    Args:
+        image: uint8 or float32 (H, W, 3).
+        begin, length: of the axis, where the image is only a part of it: the part's first pixel, and the pixels of the whole.
+    """
+    shape = tf.shape(image)[:2]
+    whole = shape[axis] if length is None else length
+    scale = tf.cast(target, tf.float64) / tf.cast(whole, tf.float64)
+    shift = tf.cast(begin, tf.float64) * scale - tf.cast(offset, tf.float64)
+    sides, scales, shifts = [shape[0], shape[1]], [tf.constant(1.0)] * 2, [tf.constant(0.0)] * 2
+    sides[axis], scales[axis], shifts[axis] = tf.convert_to_tensor(size), tf.cast(scale, tf.float32), tf.cast(shift, tf.float32)
+    resampled = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=tf.stack(sides),
+        scale=tf.stack(scales),
+        translation=tf.stack(shifts),
+        kernel_type=_KERNELS[interpolation],
+        antialias=True,
+    )
+    return tf.clip_by_value(tf.round(resampled[0]), 0.0, 255.0)
 
 
 def _crop(image, top, left, height, width) -> tf.Tensor:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
+import os
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data.images import decode_rgb
+from keras_widerresnet.data.images import checked, decode_rgb
 from keras_widerresnet.errors import InputError
 
 ENDLESS = np.iinfo(np.int64).max
@@ -104,6 +105,7 @@ class ShardedSplit:
         buffer: records in the shuffle buffer; they are held encoded.
         name_of: what to call image `index` in a report.
         records: graph function from a path to the split's serialised records in that file.
+        max_pixels: see `images.checked`; None where images are not to be checked.
     """
 
     files: Sequence[str]
@@ -112,6 +114,7 @@ class ShardedSplit:
     buffer: int = 16384
     name_of: Callable[[int], str] = str
     records: Callable[[tf.Tensor], tf.data.Dataset] = tf.data.TFRecordDataset
+    max_pixels: int | None = None
 
     @property
     def size(self) -> int:
@@ -126,11 +129,15 @@ class ShardedSplit:
     def image(self, index: int) -> tf.Tensor:
         """One uint8 image (H, W, 3), for pictures; skips through the records before it."""
         record = next(iter(self._stored().skip(index)))
-        return decode_rgb(self.parse(record)[0])
+        return decode_rgb(self._example(record)[0])
 
     def ordered(self) -> tf.data.Dataset:
         """Each example once: raw image, int32 label."""
-        return self._stored().map(self.parse, num_parallel_calls=tf.data.AUTOTUNE)
+        return self._stored().map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
+
+    def unchecked(self) -> tf.data.Dataset:
+        """Each raw image once, whatever its bytes are."""
+        return self._stored().map(lambda record: self.parse(record)[0])
 
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """Endless (position, raw image, label) from a step on; passes before it are not read, its own is skipped through.
@@ -154,7 +161,7 @@ class ShardedSplit:
 
         start = step * (batch_size // share.count)
         records = tf.data.Dataset.range(start // size, ENDLESS).flat_map(one_pass).skip(start % size)
-        examples = records.map(self.parse, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        examples = records.map(self._example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         return tf.data.Dataset.zip(share.positions(step, batch_size), examples).map(lambda p, example: (p, *example))
 
     def spread(self, share: fractions.Fraction) -> tuple[ShardedSplit, ShardedSplit]:
@@ -184,8 +191,23 @@ class ShardedSplit:
             name_of=lambda index: self.name_of(int(stored[index])),
         )
 
+    def _example(self, record) -> tuple[tf.Tensor, tf.Tensor]:
+        raw, label = self.parse(record)
+        return (raw if self.max_pixels is None else checked(raw, self.max_pixels)), label
+
     def _stored(self) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(tf.constant(self.files, tf.string)).flat_map(self.records)
+
+
+def record_names(files: Sequence[str], lengths: Sequence[int]) -> Callable[[int], str]:
+    """What to call a record of TFRecord files, by its index among all: its file, and its number there from 0 on."""
+    ends = np.cumsum(lengths)
+
+    def name_of(index: int) -> str:
+        number = int(np.searchsorted(ends, index, side="right"))
+        return f"{os.path.basename(files[number])}, record {index - ends[number] + lengths[number]}"
+
+    return name_of
 
 
 def without_parts(name: str) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 
+from keras_widerresnet.data.limits import MAX_DENSE_PIXELS, MAX_PIXELS
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, SegmenterOptions
 from keras_widerresnet.options import OUTPUT, check, documented, option, redefined
@@ -52,6 +53,13 @@ class ExportConfig(SegmenterOptions):
         help="data set by whose test images the export is checked and by whose training images int8 is calibrated, as --data of training; "
         "empty for scikit-learn's photographs",
         group=CHECKS,
+    )
+    max_pixels: int = option(
+        0,
+        help="most pixels of a served image, as its header tells; a larger one is a row that is not valid. "
+        f"0 for {MAX_PIXELS:,}; for segmentation {MAX_DENSE_PIXELS:,}, which is the most of a padded batch too",
+        group=FORMS,
+        least=0,
     )
     warmup: bool = option(True, help="warm-up requests for TF Serving; needs tensorflow-serving-api", group=FORMS)
     licence: str = option("", help="for the model card; empty for that of published weights", group=OUTPUT)

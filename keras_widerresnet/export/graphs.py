@@ -8,6 +8,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.resize import normalise, resize_longer_side, test_view
 from keras_widerresnet.enlarge import enlarge
 from keras_widerresnet.export.decode import decoded_rows
@@ -58,10 +59,20 @@ class ClassifierGraph(tf.Module):
         interpolation: of the resize.
         labels: text file with one class name a line, which becomes an asset.
         top: classes for each image.
+        max_pixels: most pixels of an image; a larger one is a row that is not valid.
         half: see `ServedWeights`.
     """
 
-    def __init__(self, model: keras.Model, size: int, interpolation: str, labels: pathlib.Path, top: int, half: bool = False):
+    def __init__(
+        self,
+        model: keras.Model,
+        size: int,
+        interpolation: str,
+        labels: pathlib.Path,
+        top: int,
+        max_pixels: int = MAX_PIXELS,
+        half: bool = False,
+    ):
         super().__init__()
         last = next((layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense)), None)
         outputs = {"probabilities": model.output} | ({"features": last.input} if last else {})
@@ -75,7 +86,7 @@ class ClassifierGraph(tf.Module):
 
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
         def serving_default(image_bytes):
-            views, _, valid = decoded_rows(image_bytes, lambda image: test_view(image, size, interpolation))
+            views, _, valid = decoded_rows(image_bytes, lambda image: test_view(image, size, interpolation), max_pixels)
             return self._answers(self._network(normalise(views))["probabilities"], valid)
 
         @tf.function(input_signature=[pixels])
@@ -107,10 +118,11 @@ class SegmenterGraph(tf.Module):
         stride: its output stride.
         size: pixels to which the longer side is resized; 0 for none.
         labels: text file with one class name a line, which becomes an asset.
+        max_pixels: most pixels of an image, and of the padded batch; images that make it larger are rows that are not valid.
         half: see `ServedWeights`.
     """
 
-    def __init__(self, model: keras.Model, stride: int, size: int, labels: pathlib.Path, half: bool = False):
+    def __init__(self, model: keras.Model, stride: int, size: int, labels: pathlib.Path, max_pixels: int = MAX_PIXELS, half: bool = False):
         super().__init__()
         self._network = ServedWeights(model, half)
         self._labels = tf.saved_model.Asset(str(labels))
@@ -118,7 +130,7 @@ class SegmenterGraph(tf.Module):
 
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
         def serving_default(image_bytes):
-            images, sizes, valid = decoded_rows(image_bytes, lambda image: image)
+            images, sizes, valid = decoded_rows(image_bytes, lambda image: image, max_pixels)
             specs = (tf.TensorSpec((None, None), tf.uint8), tf.TensorSpec((None, None), tf.float32))
             # One after the other: images are large, and of different sizes.
             label_maps, scores = tf.map_fn(self._one, (images, sizes), fn_output_signature=specs, parallel_iterations=1)

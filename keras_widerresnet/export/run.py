@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_widerresnet.data.limits import MAX_DENSE_PIXELS, MAX_PIXELS
 from keras_widerresnet.data.resize import normalise
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.export import lite, onnx, verify
@@ -75,7 +76,9 @@ def _write_classifier(folder: pathlib.Path, config: ExportConfig, source: Export
     expected = verify.expected_probabilities(source.model, shown)
     checked = _write_single_files(folder, config, source, model, shown, expected, calibration)
     half = config.weight_type == "float16"
-    graph = ClassifierGraph(model, source.size, config.interpolation, folder / LABELS_FILE, config.top, half)
+    graph = ClassifierGraph(
+        model, source.size, config.interpolation, folder / LABELS_FILE, config.top, config.max_pixels or MAX_PIXELS, half
+    )
     tf.saved_model.save(graph, str(folder), signatures=graph.endpoints)
     pixels = tf.constant(shown[:1])
     requests = [("serving_default", "image_bytes", tf.constant(images[:1])), ("tensor", "images", pixels), ("features", "images", pixels)]
@@ -86,7 +89,9 @@ def _write_classifier(folder: pathlib.Path, config: ExportConfig, source: Export
 
 def _write_segmenter(folder: pathlib.Path, config: ExportConfig, source: Exported, images, _) -> list[verify.Checked]:
     model = inference_network(source.model, fold=config.fold)
-    graph = SegmenterGraph(model, source.stride, source.size, folder / LABELS_FILE, config.weight_type == "float16")
+    graph = SegmenterGraph(
+        model, source.stride, source.size, folder / LABELS_FILE, config.max_pixels or MAX_DENSE_PIXELS, config.weight_type == "float16"
+    )
     tf.saved_model.save(graph, str(folder), signatures=graph.endpoints)
     _warm_up(folder, config, [("serving_default", "image_bytes", tf.constant(images[:1]))])
     loaded = tf.saved_model.load(str(folder))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from keras_widerresnet.data.limits import ImageOptions
 from keras_widerresnet.data.names import NO_VALIDATION, OWN_VALIDATION, held_out_share
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.options import DATA, check, documented, option
@@ -28,7 +29,7 @@ class BaseAugmentation:
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig:
+class RunConfig(ImageOptions):
     """What every run has, whatever its task; see `training.run.train`.
 
     Raises:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
-import re
 
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data.images import decode_rgb
+from keras_widerresnet.data.images import checked, image_problem
+from keras_widerresnet.data.limits import MAX_PIXELS
+from keras_widerresnet.data.problems import usable_images
 from keras_widerresnet.data.split import ImageData, IndexedSplit, held_out_fifth, without_parts
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ def folder(
     verify: bool = True,
     split_seed: int = 0,
     cache_bytes: int = CACHE_BYTES,
+    max_pixels: int = MAX_PIXELS,
 ) -> ImageData:
     """Images in `PATH/<class>/*.jpg`, a fifth of each class held out; or in `PATH/train/<class>` and `PATH/test|val/<class>`.
 
@@ -42,6 +43,7 @@ def folder(
         verify: decode every file once before training; without it a bad file is found when it is reached.
         split_seed: draws the held-out fifth.
         cache_bytes: splits whose files are no larger in all are held in memory, encoded.
+        max_pixels: see `images.checked`.
 
     Raises:
         InputError: naming the empty or unequal folders, or the files that do not decode or are not RGB.
@@ -64,7 +66,7 @@ def folder(
 
     def usable(files: list[str], labels: np.ndarray) -> tuple[list[str], np.ndarray]:
         if verify:
-            files, labels = _verified(files, labels, skip_corrupt=skip_corrupt, convert_rgb=convert_rgb)
+            files, labels = _verified(files, labels, skip_corrupt=skip_corrupt, convert_rgb=convert_rgb, max_pixels=max_pixels)
         every_file.extend(files)
         return files, labels
 
@@ -72,7 +74,7 @@ def folder(
         known = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
         if name not in known or name == "train":
             raise InputError(f"{path!r} has no part {name!r} beside its training images; its folders: {', '.join(known)}")
-        return _split(*usable(*stored(root / name)), cache_bytes)
+        return _split(*usable(*stored(root / name)), cache_bytes, max_pixels)
 
     # All folders are looked at before the first file is decoded.
     parts = [usable(*found) for found in [stored(part_root) for part_root in (train_root, *other_roots)]]
@@ -81,42 +83,32 @@ def folder(
         if np.bincount(labels, minlength=len(class_names)).min() < 2:
             raise InputError(f"{path!r} has a class with fewer than two images: none could be held out for testing")
         parts = [([files[i] for i in indices], labels[indices]) for indices in held_out_fifth(labels, split_seed)]
-    train, test, *own = (_split(*found, cache_bytes) for found in parts)
+    train, test, *own = (_split(*found, cache_bytes, max_pixels) for found in parts)
     return ImageData(
         f"folder:{path}",
         class_names,
         train,
         test,
-        find_unreadable=lambda: unreadable(list(dict.fromkeys(every_file)), convert_rgb=convert_rgb),
+        find_unreadable=lambda: unreadable(list(dict.fromkeys(every_file)), convert_rgb=convert_rgb, max_pixels=max_pixels),
         validation=own[0] if own else None,
         part=part if is_split else without_parts,
     )
 
 
-def unreadable(files: list[str], *, convert_rgb: bool) -> dict[str, str]:
-    """File -> what is wrong with it, for those that do not decode or are not RGB; shows a progress bar."""
+def unreadable(files: list[str], *, convert_rgb: bool, max_pixels: int = MAX_PIXELS) -> dict[str, str]:
+    """File -> what is wrong with it, for those that cannot be used; shows a progress bar."""
     paths = tf.constant(files)
-
-    def rgb_index(index):
-        encoded = tf.io.read_file(paths[index])
-        decoded = decode_rgb(encoded)  # as training will: what passes here decodes there
-        channels = 3 if convert_rgb else tf.shape(tf.io.decode_image(encoded, expand_animations=False))[-1]
-        return tf.where(tf.logical_and(tf.size(decoded) > 0, channels == 3), index, -1)
-
-    indices = tf.data.Dataset.range(len(files)).map(rgb_index, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    shown = progress_bar(indices.as_numpy_iterator(), desc="verifying images", total=len(files), delay=2)
-    usable = set(shown)
-    return {file: _problem(file) for index, file in enumerate(files) if index not in usable}
+    examples = tf.data.Dataset.range(len(files)).map(lambda index: (index, tf.io.read_file(paths[index])), tf.data.AUTOTUNE)
+    usable = usable_images(examples, len(files), max_pixels=max_pixels, convert_rgb=convert_rgb)
+    return {file: _problem(file, convert_rgb, max_pixels) for index, file in enumerate(files) if index not in usable}
 
 
-def _problem(file: str) -> str:
+def _problem(file: str, convert_rgb: bool, max_pixels: int) -> str:
     try:
-        encoded = tf.io.read_file(file)
-        decode_rgb(encoded)
-        channels = tf.io.decode_image(encoded, expand_animations=False).shape[-1]
-    except tf.errors.OpError as error:
-        return f"does not decode ({re.sub(r'{{.*?}} ', '', error.message).split('. ')[0]})"
-    return f"is not RGB but has {channels} channels (--convert_rgb takes it as RGB)"
+        encoded = pathlib.Path(file).read_bytes()
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    return image_problem(encoded, max_pixels=max_pixels, convert_rgb=convert_rgb)
 
 
 def _class_names(root: pathlib.Path) -> tuple[str, ...]:
@@ -137,8 +129,8 @@ def _files(root: pathlib.Path, class_names) -> tuple[list[str], np.ndarray]:
     return files, np.asarray(labels, np.int32)
 
 
-def _verified(files, labels, *, skip_corrupt: bool, convert_rgb: bool):
-    problems = unreadable(files, convert_rgb=convert_rgb)
+def _verified(files, labels, *, skip_corrupt: bool, convert_rgb: bool, max_pixels: int):
+    problems = unreadable(files, convert_rgb=convert_rgb, max_pixels=max_pixels)
     if not problems:
         return files, labels
     lines = [f"{file} {problem}" for file, problem in list(problems.items())[:_SHOWN]]
@@ -153,10 +145,10 @@ def _verified(files, labels, *, skip_corrupt: bool, convert_rgb: bool):
     return [files[i] for i in kept], labels[kept]
 
 
-def _split(files: list[str], labels: np.ndarray, cache_bytes: int) -> IndexedSplit:
+def _split(files: list[str], labels: np.ndarray, cache_bytes: int, max_pixels: int) -> IndexedSplit:
     name_of = files.__getitem__
     if sum(os.path.getsize(file) for file in files) > cache_bytes:
         paths = tf.constant(files)
-        return IndexedSplit(labels, lambda index: tf.io.read_file(paths[index]), name_of)
+        return IndexedSplit(labels, lambda index: checked(tf.io.read_file(paths[index]), max_pixels), name_of)
     encoded = tf.constant([pathlib.Path(file).read_bytes() for file in files])
-    return IndexedSplit(labels, lambda index: encoded[index], name_of)
+    return IndexedSplit(labels, lambda index: checked(encoded[index], max_pixels), name_of)

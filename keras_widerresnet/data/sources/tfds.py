@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from keras_widerresnet.data.split import ImageData, ShardedSplit
+from keras_widerresnet.data.limits import MAX_PIXELS
+from keras_widerresnet.data.problems import unreadable_records
+from keras_widerresnet.data.split import ImageData, ShardedSplit, record_names
 from keras_widerresnet.errors import InputError
 
 TEST_SPLITS = ("validation", "test")
 
 
-def tfds_images(name: str, data_dir: str | None = None) -> ImageData:
+def tfds_images(name: str, data_dir: str | None = None, *, max_pixels: int = MAX_PIXELS) -> ImageData:
     """A classification data set of TFDS with an `image` and a `label`, e.g. `"cifar10"` or `"imagenet2012"`.
 
     Images are read encoded and decoded after shuffling, so no more than the shuffle buffer is in memory.
@@ -18,6 +20,7 @@ def tfds_images(name: str, data_dir: str | None = None) -> ImageData:
     Args:
         name: as in `tfds.builder`.
         data_dir: where TFDS keeps its data; None for its default.
+        max_pixels: see `images.checked`.
 
     Raises:
         InputError: if TFDS does not know the name, the set cannot be prepared, or it has no image and label.
@@ -45,13 +48,14 @@ def tfds_images(name: str, data_dir: str | None = None) -> ImageData:
         others = [known for known in builder.info.splits if known != "train"]
         if split not in others:
             raise InputError(f"tfds:{name} has no split {split!r} beside its training images; it has: {', '.join(others)}")
-        return _split(builder, split)
+        return _split(builder, split, max_pixels)
 
     class_names = tuple(builder.info.features["label"].names)
-    return ImageData(f"tfds:{name}", class_names, _split(builder, "train"), _split(builder, test), part=part)
+    parts = _split(builder, "train", max_pixels), _split(builder, test, max_pixels)
+    return ImageData(f"tfds:{name}", class_names, *parts, find_unreadable=lambda: unreadable_records(parts, max_pixels), part=part)
 
 
-def _split(builder, split: str) -> ShardedSplit:
+def _split(builder, split: str, max_pixels: int) -> ShardedSplit:
     import tensorflow_datasets as tfds
 
     def parse(record):
@@ -59,4 +63,5 @@ def _split(builder, split: str) -> ShardedSplit:
         return example["image"], tf.cast(example["label"], tf.int32)
 
     info = builder.info.splits[split]
-    return ShardedSplit([str(path) for path in info.filepaths], info.shard_lengths, parse)
+    paths, lengths = [str(path) for path in info.filepaths], info.shard_lengths
+    return ShardedSplit(paths, lengths, parse, name_of=record_names(paths, lengths), max_pixels=max_pixels)

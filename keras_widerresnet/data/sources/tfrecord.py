@@ -9,7 +9,9 @@ import shutil
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data.split import ImageData, ShardedSplit
+from keras_widerresnet.data.limits import MAX_PIXELS
+from keras_widerresnet.data.problems import unreadable_records
+from keras_widerresnet.data.split import ImageData, ShardedSplit, record_names
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
 from keras_widerresnet.imagenet import imagenet_classes
@@ -20,11 +22,15 @@ INDEX_FILE = "index.json"
 PARTS = {"train": ("train",), "test": ("validation", "val", "test")}
 
 
-def tfrecords(path: str) -> ImageData:
+def tfrecords(path: str, *, max_pixels: int = MAX_PIXELS) -> ImageData:
     """Images in TFRecord shards: `image/encoded` (JPEG or PNG bytes) and `image/class/label` (from 0, or from 1 as in TensorFlow's own).
 
     Number of records, labels and class names stand in `index.json`; where it is missing all records are read once and it is written.
     Other shards in the folder are parts to be had by name, `NAME-…`; those that the index does not know are read once each time.
+
+    Args:
+        path: the folder.
+        max_pixels: see `images.checked`.
 
     Raises:
         InputError: naming what is missing or damaged.
@@ -43,7 +49,8 @@ def tfrecords(path: str) -> ImageData:
         unknown = [file.name for file in files if file.name not in records]
         if unknown:
             raise InputError(f"{root / INDEX_FILE} does not know {unknown[0]}: delete it to have it written anew")
-        return ShardedSplit([str(file) for file in files], [records[file.name] for file in files], parse)
+        paths, lengths = [str(file) for file in files], [records[file.name] for file in files]
+        return ShardedSplit(paths, lengths, parse, name_of=record_names(paths, lengths), max_pixels=max_pixels)
 
     def part(name):
         files = _shards(root, (name,))
@@ -56,7 +63,14 @@ def tfrecords(path: str) -> ImageData:
         return split(files, index["records"] | counted)
 
     train, test = (split(shards[name], index["records"]) for name in PARTS)
-    return ImageData(f"tfrecord:{path}", tuple(index["classes"]), train, test, part=part)
+    return ImageData(
+        f"tfrecord:{path}",
+        tuple(index["classes"]),
+        train,
+        test,
+        find_unreadable=lambda: unreadable_records((train, test), max_pixels),
+        part=part,
+    )
 
 
 def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shards: int, overwrite: bool = False) -> pathlib.Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from keras_widerresnet.data.limits import ImageOptions
 from keras_widerresnet.data.names import CLASSIFICATION, describe
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import ModelOptions
@@ -71,7 +72,7 @@ class TrainingConfig(Augmentation, FolderOptions, RunConfig):
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationConfig(ModelOptions):
+class EvaluationConfig(ModelOptions, ImageOptions):
     """An evaluation of a classification network on the test images of a data set.
 
     Raises:
@@ -102,7 +103,7 @@ class EvaluationConfig(ModelOptions):
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictionConfig(ModelOptions, ServerOptions):
+class PredictionConfig(ModelOptions, ServerOptions, ImageOptions):
     """The top classes of a few images, by a network here or, with `server`, by a server's.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
 from keras_widerresnet.data.sources import arrays
 from keras_widerresnet.data.sources.folder import CACHE_BYTES, folder
@@ -13,22 +14,29 @@ FAKE_SIZE = 224
 
 
 def load_data(
-    name: str, *, skip_corrupt: bool = False, convert_rgb: bool = False, verify: bool = True, cache_bytes: int = CACHE_BYTES
+    name: str,
+    *,
+    skip_corrupt: bool = False,
+    convert_rgb: bool = False,
+    verify: bool = True,
+    cache_bytes: int = CACHE_BYTES,
+    max_pixels: int = MAX_PIXELS,
 ) -> ImageData:
     """The data set called `name`: `digits`, `folder:PATH`, `idx:PATH`, `tfds:NAME`, `tfrecord:PATH`, `fake` or `fake:SIZE`.
 
-    The options are those of `folder`, and mean nothing to the other sources.
+    The options are those of `folder`; but for `max_pixels` they mean nothing to the other sources.
 
     Raises:
         InputError: for an unknown name, or data that is missing or damaged.
     """
     kind, argument = parse_name(name, CLASSIFICATION)
     if kind == "folder":
-        return folder(argument, skip_corrupt=skip_corrupt, convert_rgb=convert_rgb, verify=verify, cache_bytes=cache_bytes)
+        options = {"skip_corrupt": skip_corrupt, "convert_rgb": convert_rgb, "verify": verify}
+        return folder(argument, **options, cache_bytes=cache_bytes, max_pixels=max_pixels)
     if kind == "idx":
         return arrays.idx(argument)
     if kind == "tfds":
-        return tfds_images(argument)
+        return tfds_images(argument, max_pixels=max_pixels)
     if kind == "tfrecord":
-        return tfrecords(argument)
+        return tfrecords(argument, max_pixels=max_pixels)
     return arrays.fake(int(argument or FAKE_SIZE)) if kind == "fake" else arrays.digits()

@@ -97,7 +97,7 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
     network = load_classifier(config)
     protocol = protocol_of_options(config, network)
     _check_sizes(network, config.weights, protocol)
-    images = load_data(config.data, convert_rgb=True, verify=False)
+    images = load_data(config.data, convert_rgb=True, verify=False, max_pixels=config.max_pixels)
     if network.classes != images.classes:
         raise InputError(
             f"{config.weights!r} has {network.classes} outputs and {config.data!r} has {images.classes} classes: they must be the same"

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data.images import decode_rgb
+from keras_widerresnet.data.images import checked, decode_rgb, error_text, image_problem
 from keras_widerresnet.data.resize import test_view
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import check_absent
@@ -46,7 +46,7 @@ def predict(config: PredictionConfig) -> list[Answer]:
 
 
 def _local(config: PredictionConfig, sheet: pathlib.Path | None) -> list[Answer]:
-    images = [_decoded(file) for file in config.images]
+    images = [_decoded(file, config.max_pixels) for file in config.images]
     network = load_classifier(config)
     size = _size(config, network)
     views = [test_view(image, size, config.interpolation) for image in images]
@@ -84,7 +84,7 @@ def _served(config: PredictionConfig, sheet: pathlib.Path | None) -> list[Answer
     decoded = predict_served(config.images, client, top=config.top, batch_size=config.batch_size)
     if sheet:
         # The crops are for people; the server's may differ.
-        _write_sheet(sheet, config.images, [test_view(_decoded(file), SHOWN_SIZE) for file in config.images], decoded)
+        _write_sheet(sheet, config.images, [test_view(_decoded(file, config.max_pixels), SHOWN_SIZE) for file in config.images], decoded)
     return decoded
 
 
@@ -107,9 +107,10 @@ def predict_served(files: Sequence[str], client: Client, *, top: int = 5, batch_
     batches = (encoded[first : first + batch_size] for first in range(0, len(encoded), batch_size))
     answers = [answer for batch in batches for answer in client.predict(batch)]
     found = []
-    for file, answer in zip(files, answers, strict=True):
+    for file, raw, answer in zip(files, encoded, answers, strict=True):
         if answer is None:
-            raise InputError(f"{file!r} does not decode as JPEG or PNG, says the server")
+            why = image_problem(raw) or "decodes here"
+            raise InputError(f"The server cannot use {file!r}, which {why}")
         found.append(answer[:top])
     return found
 
@@ -119,11 +120,12 @@ def _write_sheet(sheet: pathlib.Path, files: Sequence[str], views: Sequence[tf.T
     figures.contact_sheet(shown, decoded, [pathlib.Path(file).name for file in files], sheet)
 
 
-def _decoded(file: str) -> tf.Tensor:
+def _decoded(file: str, max_pixels: int) -> tf.Tensor:
+    encoded = _read(file)
     try:
-        return decode_rgb(tf.constant(_read(file)))
-    except tf.errors.InvalidArgumentError:
-        raise InputError(f"{file!r} does not decode as JPEG or PNG") from None
+        return decode_rgb(checked(tf.constant(encoded), max_pixels))
+    except tf.errors.InvalidArgumentError as error:
+        raise InputError(f"{file!r} {image_problem(encoded, max_pixels=max_pixels) or error_text(error)}") from None
 
 
 def _read(file: str) -> bytes:

@@ -30,7 +30,7 @@ class Classification:
         self.structure = find_structure(config.structure)
         self.crop_size = config.crop_size or self.structure.crop_size
         loading = {"skip_corrupt": config.skip_corrupt, "convert_rgb": config.convert_rgb, "verify": config.verify_images}
-        data = load_data(config.data, cache_bytes=config.cache_mb << 20, **loading)
+        data = load_data(config.data, cache_bytes=config.cache_mb << 20, max_pixels=config.max_pixels, **loading)
         self.data, self.validated_on = with_validation(data, config.validation, config.seed)
         self.validation = self.data.validation or self.data.test
 

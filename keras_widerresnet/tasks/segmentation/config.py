@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from keras_widerresnet.data.limits import ImageOptions
 from keras_widerresnet.data.names import SEGMENTATION, describe
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import SegmenterOptions
@@ -87,7 +88,7 @@ class SegmentationConfig(Augmentation, RunConfig):
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationConfig(SegmenterOptions):
+class EvaluationConfig(SegmenterOptions, ImageOptions):
     """An evaluation of a segmentation network on the test images of a data set.
 
     Raises:

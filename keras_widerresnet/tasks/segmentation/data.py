@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from keras_widerresnet.data import masks
-from keras_widerresnet.data.images import decode_rgb
+from keras_widerresnet.data.exif import UPRIGHT, orientation
+from keras_widerresnet.data.images import checked, decode_rgb, image_problem
+from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.names import SEGMENTATION, parse_name, path_and_options
 from keras_widerresnet.data.pairs import SegmentationData, SegmentationSplit
 from keras_widerresnet.data.sources.folder import CACHE_BYTES
@@ -19,8 +22,12 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.label_maps import LABEL_MAPS, LabelMap, numbered
 from keras_widerresnet.progress import progress_bar
 
+logger = logging.getLogger(__name__)
 
-def load_segmentation_data(name: str, *, verify: bool = True, cache_bytes: int = CACHE_BYTES) -> SegmentationData:
+
+def load_segmentation_data(
+    name: str, *, verify: bool = True, cache_bytes: int = CACHE_BYTES, max_pixels: int = MAX_PIXELS
+) -> SegmentationData:
     """The data set called `name`.
 
     `voc:PATH`, `cityscapes:PATH`, `ade20k:PATH` and `pascal_context:PATH` take the public layouts (`layouts` describes each),
@@ -32,6 +39,7 @@ def load_segmentation_data(name: str, *, verify: bool = True, cache_bytes: int =
     Args:
         verify: decode every file once before training; without it a bad file is found when it is reached.
         cache_bytes: splits whose files are no larger in all are held in memory, encoded.
+        max_pixels: see `images.checked`; masks are held to it too.
 
     Raises:
         InputError: for an unknown name or option, and for files that are missing or cannot be used, naming them.
@@ -53,7 +61,7 @@ def load_segmentation_data(name: str, *, verify: bool = True, cache_bytes: int =
 
     def check(pairs: list[Pair]) -> None:
         every_pair.extend(pairs)
-        problems = unusable(pairs, labels) if verify else {}
+        problems = unusable(pairs, labels, max_pixels) if verify else {}
         if problems:
             lines = some(f"{file} {problem}" for file, problem in problems.items())
             raise InputError(f"{len(problems)} of {len(pairs)} pairs of image and mask cannot be used: {lines}")
@@ -64,49 +72,58 @@ def load_segmentation_data(name: str, *, verify: bool = True, cache_bytes: int =
         if shared:
             raise InputError(f"{len(shared)} images of the part {part_name!r} are training images too: take another part")
         check(pairs)
-        return _file_split(pairs, root, labels, cache_bytes)
+        return _file_split(pairs, root, labels, cache_bytes, max_pixels)
 
     check([pair for pairs in parts for pair in pairs])
-    train, test, *own = (_file_split(pairs, root, labels, cache_bytes) for pairs in parts)
+    train, test, *own = (_file_split(pairs, root, labels, cache_bytes, max_pixels) for pairs in parts)
     return SegmentationData(
         name,
         labels,
         train,
         test,
-        find_unreadable=lambda: unusable(list(dict.fromkeys(every_pair)), labels),
+        find_unreadable=lambda: unusable(list(dict.fromkeys(every_pair)), labels, max_pixels),
         validation=own[0] if own else None,
         part=part,
     )
 
 
-def unusable(pairs: list[Pair], labels: LabelMap) -> dict[str, str]:
-    """File -> what is wrong with it, for pairs that cannot be trained on; shows a progress bar."""
-    split = SegmentationSplit([""] * len(pairs), _reader(pairs), labels)
+def unusable(pairs: list[Pair], labels: LabelMap, max_pixels: int = MAX_PIXELS) -> dict[str, str]:
+    """File -> what is wrong with it, for pairs that cannot be trained on; shows a progress bar.
+
+    Images that their EXIF data turn are told of in a warning: their masks must be of what is seen, and a size does not always tell.
+    """
+    split = SegmentationSplit([""] * len(pairs), _reader(pairs, max_pixels), labels)
 
     def index_of_usable(index):
-        image, mask = split.decode(*split.read(index))  # as training will: what passes here decodes there
-        return tf.where(tf.size(image) + tf.size(mask) > 0, index, -1)
+        raw_image, raw_mask = split.read(index)
+        image, mask = split.decode(raw_image, raw_mask)  # as training will: what passes here decodes there
+        return tf.where(tf.size(image) + tf.size(mask) > 0, index, -1), orientation(raw_image)
 
-    indices = tf.data.Dataset.range(len(pairs)).map(index_of_usable, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    usable = set(progress_bar(indices.as_numpy_iterator(), desc="verifying images and masks", total=len(pairs), delay=2))
-    return dict(_problem(*pair, labels) for index, pair in enumerate(pairs) if index not in usable)
+    found = tf.data.Dataset.range(len(pairs)).map(index_of_usable, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    turns = dict(progress_bar(found.as_numpy_iterator(), desc="verifying images and masks", total=len(pairs), delay=2))
+    turned = [image for index, (image, _) in enumerate(pairs) if turns.get(index, UPRIGHT) != UPRIGHT]
+    if turned:
+        logger.warning("%d images are turned upright by their EXIF data, as their masks must be already: %s", len(turned), some(turned))
+    return dict(_problem(*pair, labels, max_pixels) for index, pair in enumerate(pairs) if index not in turns)
 
 
-def _problem(image: pathlib.Path, mask: pathlib.Path, labels: LabelMap) -> tuple[str, str]:
-    try:
-        height, width = decode_rgb(tf.constant(image.read_bytes())).shape[:2]
-    except OSError as error:
-        return str(image), f"cannot be read ({error.strerror})"
-    except tf.errors.OpError as error:
-        return str(image), f"does not decode ({masks.error_text(error)})"
-    try:
-        encoded = mask.read_bytes()
-    except OSError as error:
-        return str(mask), f"cannot be read ({error.strerror})"
-    if problem := masks.mask_problem(encoded, labels):
+def _problem(image: pathlib.Path, mask: pathlib.Path, labels: LabelMap, max_pixels: int) -> tuple[str, str]:
+    contents = []
+    for file in (image, mask):
+        try:
+            contents.append(file.read_bytes())
+        except OSError as error:
+            return str(file), f"cannot be read ({error.strerror})"
+    encoded, encoded_mask = contents
+    if problem := image_problem(encoded, max_pixels=max_pixels):
+        return str(image), problem
+    if problem := masks.mask_problem(encoded_mask, labels):
         return str(mask), problem
-    rows, columns = masks.stored_values(tf.constant(encoded)).shape
-    return str(mask), f"is {columns}×{rows} pixels, its image {image.name} {width}×{height}; they must be of one size"
+    rows, columns = masks.stored_values(tf.constant(encoded_mask)).shape
+    height, width = decode_rgb(tf.constant(encoded)).shape[:2]
+    turn = int(orientation(tf.constant(encoded)))
+    of_turned = f" upright (by EXIF orientation {turn}; the mask must be of the upright image)" if turn != UPRIGHT else ""
+    return str(mask), f"is {columns}×{rows} pixels, its image {image.name} {width}×{height}{of_turned}; they must be of one size"
 
 
 def _pairs_labels(options: dict[str, str]) -> LabelMap:
@@ -115,16 +132,20 @@ def _pairs_labels(options: dict[str, str]) -> LabelMap:
     return numbered(f"classes:{len(names)}", names, tuple(dict.fromkeys([*ignored, 255])))
 
 
-def _file_split(pairs: list[Pair], root: pathlib.Path, labels: LabelMap, cache_bytes: int) -> SegmentationSplit:
+def _file_split(pairs: list[Pair], root: pathlib.Path, labels: LabelMap, cache_bytes: int, max_pixels: int) -> SegmentationSplit:
     names = [image.stem for image, _ in pairs]
     if len(set(names)) < len(names):
         names = ["_".join(pathlib.Path(os.path.relpath(image, root)).with_suffix("").parts) for image, _ in pairs]
     if sum(os.path.getsize(file) for pair in pairs for file in pair) > cache_bytes:
-        return SegmentationSplit(names, _reader(pairs), labels)
+        return SegmentationSplit(names, _reader(pairs, max_pixels), labels)
     images, encoded_masks = (tf.constant([file.read_bytes() for file in files]) for files in zip(*pairs, strict=True))
-    return SegmentationSplit(names, lambda index: (images[index], encoded_masks[index]), labels)
+    return SegmentationSplit(names, lambda index: (checked(images[index], max_pixels), checked(encoded_masks[index], max_pixels)), labels)
 
 
-def _reader(pairs: list[Pair]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+def _reader(pairs: list[Pair], max_pixels: int) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     images, mask_files = (tf.constant([str(file) for file in files]) for files in zip(*pairs, strict=True))
-    return lambda index: (tf.io.read_file(images[index]), tf.io.read_file(mask_files[index]))
+
+    def read(index):
+        return checked(tf.io.read_file(images[index]), max_pixels), checked(tf.io.read_file(mask_files[index]), max_pixels)
+
+    return read

@@ -112,7 +112,7 @@ def evaluate_segmentation(config: EvaluationConfig) -> SegmentationEvaluation:
     network = load_segmenter(config)
     protocol = protocol_of_options(config, network)
     protocol.check(network.stride)
-    pairs = load_segmentation_data(config.data, verify=False)
+    pairs = load_segmentation_data(config.data, verify=False, max_pixels=config.max_pixels)
     if network.classes != pairs.classes:
         raise InputError(f"{config.weights!r} has {network.classes} classes and {config.data!r} has {pairs.classes}: they must be the same")
     settings: dict[str, object] = {

@@ -35,7 +35,9 @@ class Segmentation:
         self.config = config
         self.protocol = SegmentationProtocol((config.origin_size,), config.test_steps, config.test_flip)
         self.protocol.check(config.output_stride)
-        data = load_segmentation_data(config.data, verify=config.verify_images, cache_bytes=config.cache_mb << 20)
+        data = load_segmentation_data(
+            config.data, verify=config.verify_images, cache_bytes=config.cache_mb << 20, max_pixels=config.max_pixels
+        )
         self.data, self.validated_on = with_validation(data, config.validation, config.seed)
         self.validation = self.data.validation or self.data.test
         bootstrapped = config.loss == "bootstrapped"
