@@ -182,7 +182,7 @@ def test_view_is_the_crop_of_what_pil_resizes(shape, interpolation):
         resized = np.asarray(Image.fromarray(image).resize(scaled[::-1], getattr(Image.Resampling, interpolation.upper())), int)
         top, left = ((side - size + 1) // 2 for side in scaled)
         differences = np.abs(seen_view(tf.constant(image), size, interpolation) - resized[top : top + size, left : left + size])
-        assert differences.max() <= 2 and differences.mean() < 0.05
+        assert differences.max() <= 2 and differences.mean() < 0.2
 
 
 def write_classes(root, files, name="{}.jpg"):
