@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from keras_widerresnet.data.sources.parts import check_two_classes
 from keras_widerresnet.data.split import ImageData, ShardedSplit
 from keras_widerresnet.errors import InputError
 
@@ -47,7 +48,7 @@ def tfds_images(name: str, data_dir: str | None = None) -> ImageData:
             raise InputError(f"tfds:{name} has no split {split!r} beside its training images; it has: {', '.join(others)}")
         return _split(builder, split)
 
-    class_names = tuple(builder.info.features["label"].names)
+    class_names = check_two_classes(builder.info.features["label"].names, f"tfds:{name}")
     return ImageData(f"tfds:{name}", class_names, _split(builder, "train"), _split(builder, test), part=part)
 
 
