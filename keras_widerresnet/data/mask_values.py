@@ -108,7 +108,7 @@ def _occurring(files: Sequence[pathlib.Path], labels: LabelMap, part: str) -> tu
             f"{len(problems)} of {len(files)} {part} masks cannot be used, as other colours mean other classes; masks have {labels.name}'s "
             f"palette, or none and are grey: {some(problems)}"
         )
-    void = [files[index] for index in np.flatnonzero(occurs.sum(axis=1) == 0)]
+    void = [files[index] for index in np.flatnonzero(occurs.sum(axis=1) == 0).tolist()]
     if len(void) == len(files):
         raise InputError(
             f"No pixel of the {len(files)} {part} masks is of a class: they hold the values {ranges(np.flatnonzero(pixels))}, and "
