@@ -157,10 +157,8 @@ def _check_classes(root: pathlib.Path, class_names: Sequence[str], entries: Entr
         return
     if not class_names:
         beside = len(entries.images_beside(root))
-        lies = f" ({beside} images lie in it, which have no class so)" if beside else ""
-        raise InputError(
-            f"'{printable(root)}' has no class folders{lies}; folder: takes one sub-folder of JPEG or PNG files for each class"
-        )
+        lies = f", but {beside} images itself" if beside else ""
+        raise InputError(f"'{printable(root)}' has no class folders{lies}; folder: takes one sub-folder of JPEG or PNG files a class")
     inner = root / class_names[0]
     below = entries.folders(inner)
     for _ in range(_DEEPEST):
