@@ -77,6 +77,16 @@ def test_test_images_without_classes_are_left_out_in_words(tmp_path, unlabelled)
     assert note.startswith(f"'{tmp_path / 'test'}' has no class folders, ") and note.endswith("left out; 'val' is the test part")
 
 
+def test_a_part_is_had_by_any_of_its_names(tmp_path):
+    for part, count in (("Train", 4), ("Valid", 3), ("Extra", 2)):
+        write_folder(tmp_path / part, count=count)
+    data = folder(str(tmp_path))
+    assert [data.part(name).size for name in ("Valid", "val", "VALIDATION", "extra")] == [6, 6, 6, 4]
+    for name in ("train", "training", "test"):
+        with pytest.raises(InputError, match=r"has no part .* beside its training images; its folders: Extra, Train, Valid"):
+            data.part(name)
+
+
 def test_that_is_said_once(tmp_path, caplog):
     for part in ("train", "val"):
         write_folder(tmp_path / part)
@@ -277,7 +287,7 @@ def test_junk_in_parts_and_pairs(tmp_path, caplog):
 
 def test_what_is_junk():
     assert all(is_junk(name) for name in (".x", "._a.jpg", "__MACOSX", "@eaDir", "THUMBS.DB", "#Recycle", "lost+found", "desktop.ini"))
-    assert not any(is_junk(name) for name in ("a.jpg", "_a", "@home", "#1", "recycle", "$5", "macosx", "~a", "thumbs", "found"))
+    assert not any(is_junk(name) for name in ("a.jpg", "_a", "@home", "#1", "recycle", "$5", "macosx", "~a", "thumbs", "found", "recycled"))
 
 
 def test_images_of_other_formats_and_beside_the_classes_are_counted(tmp_path, caplog):
@@ -417,6 +427,8 @@ def test_parts_of_pairs_by_their_names(tmp_path, parts, validation):
     assert [data.train.name_of(0), data.test.name_of(0)] == [f"{part} 0" for part in parts[:2]]
     assert (data.validation.name_of(0) if data.validation else None) == validation
     assert data.part(parts[1].lower()).name_of(0) == f"{parts[1]} 0"
+    other = {"Test": "testing", "Valid": "val", "testing": "test"}[parts[1]]
+    assert data.part(other).name_of(0) == f"{parts[1]} 0"
 
 
 def test_parts_of_pairs_in_other_folders_and_lists(tmp_path):

@@ -36,15 +36,18 @@ def check_training_masks(files: Sequence[pathlib.Path], labels: LabelMap, *, is_
 
     Raises:
         InputError: if a mask has another palette than the data set's own, no pixel of all masks is of a class, or 255 occurs that nothing
-            was said about, while a class does not occur.
+            was said about, while a class does not occur or there is one class alone.
     """
     occurs, pixels = _occurring(files, labels, "training")
     absent = [labels.class_names[k] for k in np.flatnonzero(occurs.sum(axis=0) == 0)]
-    if absent and pixels[IGNORED] and IGNORED in labels.ignored_ids and not is_void_said:
-        meant = [f"{IGNORED}={name}" if name == absent[-1] else name for name in labels.class_names]
+    only = labels.class_names if labels.classes == 1 else ()
+    if (absent or only) and pixels[IGNORED] and IGNORED in labels.ignored_ids and not is_void_said:
+        names = ("background", *only) if only else labels.class_names
+        meant = [f"{IGNORED}={name}" if name == (absent or names)[-1] else name for name in names]
         raise InputError(
-            f"The training masks hold the values {ranges(np.flatnonzero(pixels))}: 255 would be ignored, and {_named(absent)} never be "
-            f"learned. If 255 is a class, say which: names={'+'.join(meant)}. If it is to be ignored, say ignore=255"
+            f"The training masks hold the values {ranges(np.flatnonzero(pixels))}: 255 would be ignored, and "
+            f"{f'{_named(only)} be all that there is' if only else f'{_named(absent)} never be learned'}. If 255 is a class, say which: "
+            f"names={'+'.join(meant)}. If it is to be ignored, say ignore=255"
         )
     if absent:
         logger.warning(

@@ -204,7 +204,7 @@ def label_map_of(options: dict[str, str]) -> LabelMap:
     if "classes" in options:
         values = list(range(int(options["classes"])))
         names = [f"class {k}" for k in values]
-    check_class_names(names, f"names={options.get('names')}")
+    check_class_names(names, f"names={printable(options.get('names', ''))}")
     if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise InputError(f"names= gives {', '.join(map(repr, repeated))} to two classes. Received: {options['names']}")
     ignored = [int(number) for number in options.get("ignore", "").split("+") if number]

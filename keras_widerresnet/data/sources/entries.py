@@ -17,15 +17,11 @@ logger = logging.getLogger(__name__)
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 OTHER_IMAGE_ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".tif", ".tiff", ".webp")
 # Besides all names that begin with a dot: of macOS, Windows, Linux, Synology, QNAP, and Python.
-JUNK_NAMES = frozenset(
-    """
-    __macosx, network trash folder, temporary items, thumbs.db, ehthumbs.db, ehthumbs_vista.db, desktop.ini, $recycle.bin, recycler,
-    recycled, system volume information, found.000, lost+found, __pycache__, @eadir, @tmp, @sharebin, #recycle, #snapshot, @recycle,
-    @recently-snapshot, @__thumb
-    """.strip()
-    .replace("\n    ", " ")
-    .split(", ")
-)
+JUNK_NAMES = frozenset({
+    "__macosx", "network trash folder", "temporary items", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin",
+    "system volume information", "found.000", "lost+found", "__pycache__", "@eadir", "@tmp", "@sharebin", "#recycle", "#snapshot",
+    "@recycle", "@recently-snapshot", "@__thumb",
+})  # fmt: skip
 _JUNK_STARTS = (".", "~$")
 _KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.sources.entries import IMAGE_ENDINGS, Entries
-from keras_widerresnet.data.sources.parts import find_class_folders
+from keras_widerresnet.data.sources.parts import find_class_folders, same_part
 from keras_widerresnet.data.split import ImageData, IndexedSplit, held_out_fifth, without_parts
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.progress import progress_bar
@@ -83,9 +83,10 @@ def folder(
 
     def part(name: str) -> IndexedSplit:
         known = {entry.name: entry for entry in entries.folders(root)}
-        if name not in known or known[name] == layout.train:
+        meant = [known[name]] if name in known else [entry for entry in known.values() if same_part(entry.name, name)]
+        if len(meant) != 1 or meant[0] == layout.train:
             raise InputError(f"{path!r} has no part {name!r} beside its training images; its folders: {', '.join(known)}")
-        found = stored(known[name])
+        found = stored(meant[0])
         check_entries()
         return _split(*usable(*found), cache_bytes)
 

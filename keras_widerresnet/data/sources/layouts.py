@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable
 
 from keras_widerresnet.data.sources.entries import IMAGE_ENDINGS, Entries, is_junk, problem_of_file
-from keras_widerresnet.data.sources.parts import PART_NAMES, TEST, TRAIN, VALIDATION, WANTED
+from keras_widerresnet.data.sources.parts import PART_NAMES, TEST, TRAIN, VALIDATION, WANTED, same_part
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.texts import printable, read_lines, some
 
@@ -78,9 +78,14 @@ def plain_validation_part(root: pathlib.Path) -> str:
 def plain_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
     """The list file `PART.txt`, or the folders `PART` and `PARTannot`, or `images/PART` and `masks/PART`, in any letter case.
 
+    Where there is nothing of that name, one that means the same part will do: `valid` for `val`.
+
     A list file has one pair a line, image and mask, relative to its folder, separated by a tab or, in names without blanks, by blanks.
     """
     listed, folders = _plain_places(root, part)
+    if not listed and not any(images and masks for images, masks in folders):
+        meant = next((name for name in _named_parts(root).values() if same_part(name, part)), part)
+        listed, folders = _plain_places(root, meant)
     if listed:
         return _listed(listed)
     for images, masks in folders:

@@ -90,6 +90,12 @@ def named_parts(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def same_part(name: str, other: str) -> bool:
+    """Whether two names mean one part: `val` and `Valid`, or any name in two letter cases."""
+    one, two = name.lower(), other.lower()
+    return PART_OF.get(one, one) == PART_OF.get(two, two)
+
+
 def check_two_classes(names: Sequence[str], source: str) -> tuple[str, ...]:
     """The names of a data set's classes, of which there must be two and each a line of text.
 
