@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import unicodedata
 
 import numpy as np
 import pytest
@@ -182,6 +183,13 @@ def test_layouts_are_told_without_numeric_libraries(tmp_path):
     tree(tmp_path, *classes("train", "test"))
     ran = subprocess.run([sys.executable, "-c", code, f"folder:{tmp_path}"], capture_output=True, text=True, check=True, cwd=ROOT)
     assert ran.stdout == "[]\n"
+
+
+def test_one_name_in_two_unicode_forms(tmp_path):
+    for part, form in (("train", "NFC"), ("test", "NFD")):
+        write_folder(tmp_path / part, (unicodedata.normalize(form, "café"), "tea"))
+    with pytest.raises(InputError, match=r"different class folders: \[.*\] \(the same letters in two Unicode forms: rename them\)"):
+        folder(str(tmp_path), verify=False)
 
 
 # ---- held out

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import tempfile
+import unicodedata
 
 import numpy as np
 import tensorflow as tf
@@ -60,7 +61,9 @@ def folder(
         names = tuple(inner.name for inner in entries.folders(part))
         if names != class_names:
             different = ", ".join(f"'{printable(name)}'" for name in sorted(set(names) ^ set(class_names)))
-            raise InputError(f"{printable(part)} and {printable(layout.train)} have different class folders: [{different}]")
+            composed, expected = ({unicodedata.normalize("NFC", name) for name in every} for every in (names, class_names))
+            why = " (the same letters in two Unicode forms: rename them)" if composed == expected else ""
+            raise InputError(f"{printable(part)} and {printable(layout.train)} have different class folders: [{different}]{why}")
         if beside := entries.images_beside(part):
             logger.warning("Left out %d images beside the class folders, which have no class: %s", len(beside), some(beside))
         return _files(part, class_names, entries)
