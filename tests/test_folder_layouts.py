@@ -14,6 +14,7 @@ import pytest
 from photographs import write_folder
 from sklearn.model_selection import train_test_split
 from test_segmentation_data import write_image, write_mask
+from test_training import refused
 
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
 from keras_widerresnet.data.sources.arrays import array_split
@@ -100,7 +101,16 @@ def test_that_is_said_once(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "names", [("bus", "car", "train"), ("valid", "invalid"), ("latest", "oldest"), ("train station", "bus station"), ("control", "trial")]
+    "names",
+    [
+        ("bus", "car", "train"),
+        ("valid", "invalid"),
+        ("latest", "oldest"),
+        ("train station", "bus station"),
+        ("control", "trial"),
+        ("part 1", "part 2"),
+        ("images", "text"),
+    ],
 )
 def test_classes_that_only_sound_like_parts(tmp_path, names):
     layout = find_class_folders(tree(tmp_path, *(f"{name}/0.jpg" for name in names)))
@@ -131,6 +141,10 @@ def test_classes_that_only_sound_like_parts(tmp_path, names):
         (classes("train2017", "val2017"), "'train2017', 'val2017', which look like parts"),
         (classes("Training Data", "other"), "which look like parts"),
         ([*flat("train_images"), *flat("test_images")], "which look like parts"),
+        ([*flat("train"), *flat("trainannot")], "which look like parts"),
+        (classes("fold 1", "fold 2", "fold 3"), "'fold 1', 'fold 2', 'fold 3', which look like parts"),
+        ([*flat("images"), *flat("masks")], "which are no classes: training on masks is train-segmentation's"),
+        ([*flat("JPEGImages"), *flat("SegmentationClass"), "ImageSets/Segmentation/train.txt"], "which are no classes"),
     ],
 )
 def test_open_layouts_are_refused(tmp_path, files, message):
@@ -159,6 +173,14 @@ def test_open_layouts_are_refused(tmp_path, files, message):
 def test_one_class_is_none(tmp_path, files, message):
     with pytest.raises(InputError, match=message):
         find_class_folders(tree(tmp_path, *files))
+
+
+@pytest.mark.parametrize("command", ["train", "write-tfrecords"])
+def test_the_command_ends_with_one_line(tmp_path, capsys, monkeypatch, command):
+    tree(tmp_path / "set", *classes("train", "holdout"))
+    output = {"train": "output_dir", "write-tfrecords": "output"}[command]
+    line = refused(capsys, monkeypatch, command, f"--{output}={tmp_path / 'out'}", f"--data=folder:{tmp_path / 'set'}")
+    assert "Beside it: 'holdout'" in line and not (tmp_path / "out").exists()
 
 
 def test_a_link_to_itself_does_not_go_on_for_ever(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 from test_segmentation_data import HEIGHT, WIDTH, png, write_image
+from test_training import refused
 
 from keras_widerresnet.data import masks
 from keras_widerresnet.data.mask_values import palette_problem
@@ -136,6 +137,13 @@ def test_255_beside_a_class_that_never_occurs_is_refused(tmp_path, train, option
     root = write_set(tmp_path, train)
     with pytest.raises(InputError, match=f"^The training masks hold the values {message}"):
         load_segmentation_data(f"pairs:{root},{options}")
+
+
+def test_the_command_ends_with_one_line(tmp_path, capsys, monkeypatch):
+    name = f"pairs:{write_set(tmp_path / 'set', BINARY)},names=background+object"
+    output_dir = tmp_path / "run"
+    line = refused(capsys, monkeypatch, "train-segmentation", f"--output_dir={output_dir}", f"--data={name}", "--nofrozen_batch_norm")
+    assert "names=background+255=object" in line and not output_dir.exists()
 
 
 def test_what_the_refusal_offers_works(tmp_path, caplog):

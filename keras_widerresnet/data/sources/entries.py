@@ -20,7 +20,7 @@ OTHER_IMAGE_ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2
 JUNK_NAMES = frozenset({
     "__macosx", "network trash folder", "temporary items", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin",
     "system volume information", "found.000", "lost+found", "__pycache__", "@eadir", "@tmp", "@sharebin", "#recycle", "#snapshot",
-    "@recycle", "@recently-snapshot", "@__thumb",
+    "@recycle", "@recently-snapshot", "@__thumb", "_vti_cnf",
 })  # fmt: skip
 _JUNK_STARTS = (".", "~$")
 _KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))

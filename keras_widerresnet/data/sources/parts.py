@@ -19,8 +19,12 @@ WANTED = "its parts are called train (training), val (valid, validation) and tes
 # Names of what is a part in other people's words: never taken for a class beside others of that kind.
 _LIKE_A_PART = re.compile(
     r"(?:^|[^a-z])(?:train|test|val|valid|validation|dev|eval|evaluation|hold[-_ ]?out|held[-_ ]?out|trainval|extra|unlabell?ed)"
-    r"(?:ing)?[-_ ]?(?:set|data|images?|imgs?|part|split)?s?(?:[^a-z]|$)"
+    r"(?:ing)?[-_ ]?(?:set|data|images?|imgs?|part|split|annot|label|mask)?s?(?:[^a-z]|$)"
 )
+# The same, of folders that hold folders of the same names: parts of a cross-validation, say.
+_LIKE_A_SHARE = re.compile(r"(?:^|[^a-z])(?:fold|split|part|batch|set)[-_ ]?\d*$")
+_IMAGES = frozenset(("images", "image", "imgs", "img", "jpegimages", "leftimg8bit"))
+_MASKS = frozenset(("masks", "mask", "annotations", "annotation", "labels", "label", "segmentationclass", "segmentations", "gtfine"))
 _ENGLISH = "valid"  # which is also a class, beside "invalid"
 _SHOWN = 8
 _DEEPEST = 8  # levels in which class folders are looked for, to suggest them
@@ -144,8 +148,12 @@ def _of_classes(root: pathlib.Path, folders: dict[str, pathlib.Path], entries: E
             f"beside classes? {WANTED}, each with the class folders in it. A class of that name needs another one, such as "
             f"'{doubtful[0]} images'"
         )
+    lower = {name.lower() for name in names}
+    if lower & _IMAGES and lower & _MASKS:
+        raise InputError(f"'{printable(root)}' holds {_quoted(names)}, which are no classes: training on masks is train-segmentation's")
     alike = [name for name in names if _LIKE_A_PART.search(name.lower())]
-    if len(alike) == len(names) > 1 or (alike and _are_parts_inside(folders, alike, entries)):
+    shares = alike + [name for name in names if _LIKE_A_SHARE.search(name.lower())]
+    if len(alike) == len(names) > 1 or (shares and _are_parts_inside(folders, shares, entries)):
         raise InputError(f"'{printable(root)}' holds {_quoted(names)}, which look like parts and not like classes: {WANTED}")
     notes = [f"'{printable(folders[name])}' holds images itself: it is taken as a class" for name in names if name.lower() in PART_OF]
     return ClassFolders(root, names, notes=tuple(notes))
