@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -96,7 +97,7 @@ def class_names(source: Source, classes: int, file: str, of_data: Callable[[str]
             line of text.
     """
     if file:
-        if not pathlib.Path(file).expanduser().is_file():
+        if not pathlib.Path(os.path.expanduser(file)).is_file():
             raise InputError(f"No file of class names at {file!r}")
         names = read_class_names(file)
         if len(names) != classes:

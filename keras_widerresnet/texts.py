@@ -65,7 +65,7 @@ def read_lines(path: str | pathlib.Path, what: str, *, any_bytes: bool = False) 
     Raises:
         InputError: if it cannot be read or is no such text.
     """
-    path = pathlib.Path(path).expanduser()
+    path = pathlib.Path(os.path.expanduser(path))
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -540,3 +540,13 @@ def test_a_tilde_is_the_home_folder_in_every_source(tmp_path, monkeypatch):
     (tmp_path / "idx").mkdir()
     write_idx_set(tmp_path / "idx")
     assert load_data("idx:~/idx").train.size == 4
+
+
+def test_a_tilde_of_nobody_is_a_name_like_any_other(tmp_path):
+    nobody = "~nobody_of_that_name/x"
+    for load in (folder, tfrecord.tfrecords, load_data, read_class_names):
+        with pytest.raises(InputError, match=nobody):
+            load(f"folder:{nobody}" if load is load_data else nobody)
+    source = Source("run", SAVED_MODEL, tmp_path, Facts())
+    with pytest.raises(InputError, match=f"No file of class names at '{nobody}'"):
+        class_names(source, 2, nobody, lambda data: ())

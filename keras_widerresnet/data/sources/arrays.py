@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import pathlib
 import zlib
 
@@ -80,7 +81,7 @@ def fake(size: int, classes: int = 10, images: int = 512) -> ImageData:
 
 
 def _find(folder: str, stem: str) -> pathlib.Path:
-    root = pathlib.Path(folder).expanduser()
+    root = pathlib.Path(os.path.expanduser(folder))
     kind = f"-idx{3 if 'images' in stem else 1}-ubyte"
     exact = [path for ending in ("", ".gz") if (path := root / f"{stem}{kind}{ending}").is_file()]
     found = exact or [path for path in sorted(root.glob(f"{stem}*")) if not is_junk(path.name)]

@@ -51,7 +51,7 @@ def folder(
     Raises:
         InputError: naming the empty or unequal folders, or the files that cannot be read, do not decode or are not RGB.
     """
-    root = pathlib.Path(path).expanduser()
+    root = pathlib.Path(os.path.expanduser(path))
     entries = Entries()
     layout = find_class_folders(root, entries)
     class_names = layout.class_names
@@ -109,7 +109,7 @@ def folder(
         parts = [([files[i] for i in indices], labels[indices]) for indices in held_out_fifth(labels, split_seed)]
     train, test, *own = (_split(*one, cache_bytes) for one in parts)
     return ImageData(
-        f"folder:{path}",
+        f"folder:{printable(path)}",
         class_names,
         train,
         test,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import logging
+import os
 import pathlib
 from collections.abc import Callable
 
@@ -173,16 +174,9 @@ def _listed(file: pathlib.Path) -> list[Pair]:
         if columns and len(columns) != 2:
             raise InputError(f"{file}, line {number}: an image and a mask are wanted, separated by a tab. Received: '{printable(line)}'")
         if columns:
-            image, mask = (file.parent / _expanded(column.strip()) for column in columns)
+            image, mask = (file.parent / os.path.expanduser(column.strip()) for column in columns)
             pairs.append((image, mask))
     return _existing(pairs, file)
-
-
-def _expanded(name: str) -> pathlib.Path:
-    try:
-        return pathlib.Path(name).expanduser()
-    except RuntimeError:  # no such user
-        return pathlib.Path(name)
 
 
 def _existing(pairs: list[Pair], names_file: pathlib.Path) -> list[Pair]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -63,7 +64,7 @@ def find_class_folders(path: str | pathlib.Path, entries: Entries | None = None)
     Raises:
         InputError: if there are no class folders or one alone, or it is open what is a part and what a class.
     """
-    root = pathlib.Path(path).expanduser()
+    root = pathlib.Path(os.path.expanduser(path))
     if not root.is_dir():
         raise InputError(
             f"No folder at '{printable(path)}'; folder: takes a folder with one sub-folder of JPEG or PNG files for each class"

@@ -39,7 +39,7 @@ def tfrecords(path: str) -> ImageData:
     Raises:
         InputError: naming what is missing or damaged.
     """
-    root = pathlib.Path(path).expanduser()
+    root = pathlib.Path(os.path.expanduser(path))
     shards = {part: _shards(root, names) for part, names in PARTS.items()}
     index = _index(root, shards)
     first = index["first_label"]
