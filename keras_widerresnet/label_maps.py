@@ -35,7 +35,7 @@ class LabelMap:
         class_names: of train ids 0, 1, …
         colors: RGB of each train id, for overlays and palettes.
         stored_ids: the value in mask files of each train id.
-        ignored_ids: the values in mask files that are ignored; the first is written where a prediction has none.
+        ignored_ids: the values in mask files that are ignored, if any; the first is written where a prediction has no class.
 
     Raises:
         InputError: if the lengths differ, or a value is no byte or stands for two things.
@@ -54,9 +54,9 @@ class LabelMap:
                 f"Received: {self.classes} names, {len(self.colors)} colours, {len(self.stored_ids)} values"
             )
         values = (*self.stored_ids, *self.ignored_ids)
-        if len(set(values)) != len(values) or not self.ignored_ids or min(values) < 0 or max(values) > 255:
+        if len(set(values)) != len(values) or min(values) < 0 or max(values) > 255:
             raise InputError(
-                "Stored values are different whole numbers 0..255, and one at least is ignored. "
+                "Stored values are different whole numbers 0..255, each of one class or ignored. "
                 f"Received: {self.stored_ids} of classes, {self.ignored_ids} ignored"
             )
 
@@ -71,8 +71,9 @@ class LabelMap:
         return table
 
     def to_stored(self) -> np.ndarray:
-        """Uint8 (256,): the stored value of each train id, the first ignored value for all others."""
-        table = np.full(256, self.ignored_ids[0], np.uint8)
+        """Uint8 (256,): the stored value of each train id, for all others the first ignored value, or else the highest of no class."""
+        none = self.ignored_ids[0] if self.ignored_ids else max(set(range(256)) - set(self.stored_ids))
+        table = np.full(256, none, np.uint8)
         table[: self.classes] = self.stored_ids
         return table
 
@@ -91,9 +92,11 @@ def _palette(first: int, count: int) -> tuple[tuple[int, int, int], ...]:
     return tuple(tuple(color) for color in voc_palette()[first : first + count].tolist())
 
 
-def numbered(name: str, class_names: tuple[str, ...], ignored_ids: tuple[int, ...] = (IGNORED,)) -> LabelMap:
-    """A label map whose stored values are the train ids, with the VOC palette from its second entry on (ours)."""
-    return LabelMap(name, class_names, _palette(1, len(class_names)), tuple(range(len(class_names))), ignored_ids)
+def numbered(
+    name: str, class_names: tuple[str, ...], ignored_ids: tuple[int, ...] = (IGNORED,), stored_ids: tuple[int, ...] | None = None
+) -> LabelMap:
+    """A label map with the VOC palette from its second entry on (ours); the stored values are the train ids where none are given."""
+    return LabelMap(name, class_names, _palette(1, len(class_names)), stored_ids or tuple(range(len(class_names))), ignored_ids)
 
 
 _VOC = _names("""

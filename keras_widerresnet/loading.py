@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from keras_widerresnet.fcn import WideResNetFCN
 from keras_widerresnet.models import Facts, Source
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import Structure, find_structure, same_network
+from keras_widerresnet.texts import check_class_names, read_class_names
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.checksums import checksums, recognise
 from keras_widerresnet.weights.find import find_weights
@@ -91,17 +93,18 @@ def class_names(source: Source, classes: int, file: str, of_data: Callable[[str]
         of_data: the class names of a data set by its name, for runs that kept none.
 
     Raises:
-        InputError: if there is no such file, or it has another number of names, or the run's data are not to be had.
+        InputError: if there is no such file, or it has another number of names, the run's data are not to be had, or a name is not one
+            line of text.
     """
     if file:
-        if not pathlib.Path(file).is_file():
+        if not pathlib.Path(os.path.expanduser(file)).is_file():
             raise InputError(f"No file of class names at {file!r}")
-        names = tuple(pathlib.Path(file).read_text().splitlines())
+        names = read_class_names(file)
         if len(names) != classes:
             raise InputError(f"The network has {classes} classes, and there are {len(names)} class names")
         return names
     if len(source.facts.class_names) == classes:
-        return source.facts.class_names
+        return check_class_names(source.facts.class_names, f"{source.text!r}, for which --class_names gives others")
     if classes == len(models.imagenet_classes()):
         return tuple(name for _, name in models.imagenet_classes())
     if source.run is None or "data" not in source.run.flags:

@@ -14,6 +14,7 @@ from keras_widerresnet.options import MODEL, did_you_mean, option
 from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 from keras_widerresnet.runs import CLASSIFICATION, SEGMENTATION, Run
 from keras_widerresnet.structures import POOL_PADDINGS, Structure, find_structure
+from keras_widerresnet.texts import read_lines
 from keras_widerresnet.weights.first_bytes import is_original
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained, imagenet_record
 
@@ -234,7 +235,7 @@ def _saved_model(weights: str, path: pathlib.Path, model: str) -> Source:
         raise InputError(f"{weights!r} is a folder, and neither a run directory nor a SavedModel. {what_a_model_is()}")
     version = path if (path / GRAPH_FILE).is_file() else max(versions, key=lambda entry: int(entry.name))
     labels = version / LABELS_FILE
-    names = tuple(labels.read_text().splitlines()) if labels.is_file() else ()
+    names = tuple(read_lines(labels, "list of labels")) if labels.is_file() else ()
     return Source(weights, SAVED_MODEL, version, Facts(structure=model, class_names=names, classes=len(names) or None))
 
 

@@ -6,6 +6,7 @@ import csv
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import matplotlib.figure
@@ -14,6 +15,8 @@ from tabulate import tabulate
 from keras_widerresnet.files import VECTOR_SUFFIXES, replacing
 
 DPI = 110
+# For pictures that show the names of classes and files, in which a dollar is a dollar and begins no formula.
+PLAIN_TEXT: dict[Any, Any] = {"text.parse_math": False}
 
 
 def write_csv(path: pathlib.Path, headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

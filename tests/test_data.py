@@ -106,7 +106,7 @@ def test_names_tell_the_kind_and_what_it_takes(tmp_path, monkeypatch):
     assert describe(CLASSIFICATION) == "digits, folder:PATH, idx:PATH, tfds:NAME, tfrecord:PATH, fake or fake:SIZE"
     assert describe(SEGMENTATION) == (
         "voc:PATH, cityscapes:PATH, ade20k:PATH, pascal_context:PATH, pairs:PATH,classes=N or pairs:PATH,names=sky+road+… "
-        "(each with train=PART, test=PART where other parts are wanted; pairs: also with ignore=VALUE), or shapes"
+        "(each with train=PART, test=PART where other parts are wanted; pairs: also with ignore=VALUE, names= with VALUE=NAME), or shapes"
     )
 
 

@@ -116,7 +116,7 @@ def test_single_images_are_those_of_the_reduced_split():
 def test_every_class_gives_its_share(share):
     data = ImageData("", ("a", "b", "c"), indexed(), None)
     validation = with_validation(data, str(share), seed=0)[0].validation
-    np.testing.assert_array_equal(np.bincount(validation.labels, minlength=3), [round(count * share) for count in COUNTS])
+    np.testing.assert_array_equal(np.bincount(validation.labels, minlength=3), [max(1, round(count * share)) for count in COUNTS])
 
 
 @pytest.mark.parametrize("make", [indexed, pairs])
@@ -130,10 +130,10 @@ def test_the_seed_draws(make):
     assert set(often) == set(range(SIZE))  # each is drawn by some seed
 
 
-def test_one_image_at_least_is_held_out():
-    small = array_split(np.arange(6, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8), np.array([0, 1, 1, 1, 2, 2]))
+def test_one_image_of_each_class_at_least_is_held_out():
+    small = array_split(np.arange(7, dtype=np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8), np.array([0, 1, 1, 1, 2, 2, 0]))
     reduced, _ = with_validation(ImageData("", ("a", "b", "c"), small, None), "auto", seed=0)
-    assert (reduced.train.size, reduced.validation.size, list(reduced.validation.labels)) == (5, 1, [1])
+    assert (reduced.train.size, reduced.validation.size, sorted(reduced.validation.labels)) == (4, 3, [0, 1, 2])
     one = with_validation(SegmentationData("", numbered("", ("a",)), pairs(), None), "0.001", seed=0)[0]
     assert (one.train.size, one.validation.size) == (SIZE - 1, 1)
 
@@ -360,7 +360,7 @@ def test_too_few_images(tmp_path):
     with pytest.raises(ValueError, match=r"10 % of 1 training images cannot .*none would be left to train on\. .*--validation=none"):
         with_validation(ImageData("", ("a",), one, None), "auto", seed=0)
     mixed = array_split(np.array(tiles(5)), np.array([0, 0, 0, 0, 1]))
-    with pytest.raises(ValueError, match=r"80 % of 5 .*left to train on of some class.*--validation=none"):
+    with pytest.raises(ValueError, match=r"80 % of 5 .*left to train on of 1 of the 2 classes, of which .* has 1\..*--validation=none"):
         with_validation(ImageData("", ("a", "b"), mixed, None), "0.8", seed=0)
     pair = SegmentationSplit(["one"], lambda index: (index, index), numbered("", ("a",)))
     with pytest.raises(ValueError, match=r"none would be left to train on\. .*--validation=none"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import pathlib
 
 from keras_widerresnet import models
 from keras_widerresnet.conversion_config import find_convertible
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.texts import read_class_names
 from keras_widerresnet.weights.first_bytes import TORCH, first_bytes
 from keras_widerresnet.weights.registry import PRETRAINED
 
@@ -85,6 +87,13 @@ def check_file(path: str, what: str) -> None:
     """Raises `InputError` if a file that an option names is not there."""
     if path and not pathlib.Path(path).is_file():
         raise InputError(f"No {what} at {path!r}")
+
+
+def check_names_file(path: str) -> None:
+    """Raises `InputError` if the file that `--class_names` names is not there or holds a line that is no class name."""
+    if path:
+        check_file(os.path.expanduser(path), "file of class names")
+        read_class_names(path)
 
 
 def _check_original(path: pathlib.Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keras_widerresnet.cli.checks import check_file, check_model, say_protocol
+from keras_widerresnet.cli.checks import check_model, check_names_file, say_protocol
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
 from keras_widerresnet.export.config import ExportConfig, check_onnx_installed
@@ -13,7 +13,7 @@ def check(config: ExportConfig) -> None:
     """What the options alone tell."""
     check_model(config.weights, config.model, takes_saved_models=False)
     version_path(config.output, overwrite=config.overwrite)
-    check_file(config.class_names, "file of class names")
+    check_names_file(config.class_names)
     if config.images:
         parse_name(config.images, CLASSIFICATION)
     if config.onnx:

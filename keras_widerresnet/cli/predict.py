@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from keras_widerresnet import models
 from keras_widerresnet.cli import process
-from keras_widerresnet.cli.checks import check_file, check_model, say_protocol
+from keras_widerresnet.cli.checks import check_file, check_model, check_names_file, say_protocol
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.files import check_absent
 from keras_widerresnet.serving.config import check_server
@@ -21,7 +21,7 @@ def check(config: PredictionConfig) -> None:
         check_model(config.weights, config.model, task=models.CLASSIFICATION, instead="evaluate-segmentation, which writes label maps,")
     if config.output:
         check_absent(config.output, config.overwrite)
-    check_file(config.class_names, "file of class names")
+    check_names_file(config.class_names)
     for image in config.images:
         check_file(image, "image")
 

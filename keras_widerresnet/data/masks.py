@@ -6,19 +6,18 @@ changed, and the header's checksum with it, the decoder gives the indices themse
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
 
+from keras_widerresnet.data.images import PNG_SIGNATURE, error_text
 from keras_widerresnet.label_maps import LabelMap
 
 RIGHT = "a mask is a grey or palette PNG of at most 8 bits whose values are the labels"
 # Offsets in every PNG file: its header comes first and has a fixed length (PNG specification).
 _DEPTH, _COLOR_TYPE, _CHECKSUM, _HEADER_END = 24, 25, 29, 33
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _PALETTE = 0, 3
 _COLOR_TYPES = {_GREY: "grey", 2: "in RGB colours", _PALETTE: "a palette", 4: "grey with alpha", 6: "in RGB colours with alpha"}
 _UNKNOWN = 254
@@ -56,7 +55,7 @@ def decode_mask(raw: tf.Tensor, labels: LabelMap) -> tf.Tensor:
 
 def mask_problem(encoded: bytes, labels: LabelMap) -> str:
     """What `decode_mask` objects to in a mask's bytes, "" if nothing."""
-    if encoded[:8] != _SIGNATURE or len(encoded) < _HEADER_END:
+    if encoded[:8] != PNG_SIGNATURE or len(encoded) < _HEADER_END:
         return f"is no PNG; {RIGHT}"
     depth, color_type = encoded[_DEPTH], encoded[_COLOR_TYPE]
     if color_type not in (_GREY, _PALETTE):
@@ -76,11 +75,6 @@ def mask_problem(encoded: bytes, labels: LabelMap) -> str:
         f"holds the value {value} at {counts[value]} pixels{others}; "
         f"values are {ranges(labels.stored_ids)} for the {labels.classes} classes, {ranges(labels.ignored_ids)} ignored"
     )
-
-
-def error_text(error: tf.errors.OpError) -> str:
-    """The first sentence of TensorFlow's message, without the operation's name."""
-    return re.sub(r"{{.*?}} ", "", error.message).split(" [Op")[0].split(". ")[0]
 
 
 def ranges(values: Iterable[int]) -> str:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import typing
 
+from keras_widerresnet.data.sources.parts import find_class_folders
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.options import did_you_mean
+from keras_widerresnet.texts import check_class_names, is_utf8, printable
+
+if typing.TYPE_CHECKING:
+    from keras_widerresnet.label_maps import LabelMap
 
 NO_VALIDATION, OWN_VALIDATION = "none", "auto"
 NUMBER, PATH = "SIZE", "PATH"
+VOID = 255  # in masks, where nothing else is said
+_SAYS_VALUE = re.compile(r"\d{1,9}=")
+_DIGITS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +74,12 @@ class Kinds:
 
 
 PARTS = ("train", "test")
+FOLDER = "folder"
 CLASSIFICATION = Kinds(
     "data set",
     (
         Kind("digits"),
-        Kind("folder", PATH),
+        Kind(FOLDER, PATH),
         Kind("idx", PATH),
         Kind("tfds", "NAME"),
         Kind("tfrecord", PATH),
@@ -97,6 +107,7 @@ def describe(kinds: Kinds) -> str:
         return _either(plain)
     parts = ", ".join(f"{part}=PART" for part in with_parts[0].parts)
     others = [f"; {kind.name}: also with {key}={value}" for kind in with_parts for key, value in kind.others]
+    others += [", names= with VALUE=NAME" for kind in with_parts if kind.meanings]
     note = f"(each with {parts} where other parts are wanted{''.join(others)})"
     return f"{_either([form for kind in with_parts for form in kind.forms])} {note}, or {_either(plain)}"
 
@@ -109,7 +120,8 @@ def parse_name(name: str, kinds: Kinds) -> tuple[str, str]:
         kinds: `CLASSIFICATION` or `SEGMENTATION`.
 
     Raises:
-        InputError: for an unknown kind, an argument that is missing or cannot be, a path at which there is no folder, or wrong options.
+        InputError: for an unknown kind, an argument that is missing or cannot be, a path at which there is no folder, or that of no
+            class folders, or wrong options.
     """
     before, _, argument = name.partition(":")
     kind = kinds.find(before)
@@ -120,8 +132,13 @@ def parse_name(name: str, kinds: Kinds) -> tuple[str, str]:
         return kind.name, argument
     path, options = path_and_options(argument, kind)
     expanded = os.path.expanduser(path)
+    if not is_utf8(expanded):
+        # Flag files, reports and TensorFlow write this path; inside of it all names will do.
+        raise InputError(f"The path '{printable(path)}' is no UTF-8: rename its folders, or give a link to it")
     if not os.path.isdir(expanded):
         raise InputError(f"No folder at {path!r}; {kind.name}: takes the path of a folder")
+    if kind.name == FOLDER:
+        find_class_folders(expanded)
     return kind.name, ",".join([expanded, *(f"{key}={value}" for key, value in options.items())])
 
 
@@ -164,15 +181,47 @@ def _fits(name: str, argument: str, kind: Kind) -> bool:
     return bool(kind.takes) and (kind.takes != NUMBER or (argument.isdecimal() and int(argument) > 0))
 
 
+def label_map_of(options: dict[str, str]) -> LabelMap:
+    """What the options of a kind with `meanings` say of the values in masks.
+
+    In `names=background+255=object` a name may say which value it has; without, it has the one after that of the name before it, the
+    first 0. `classes=2` is the values 0 and 1. 255 is ignored unless it is a class's.
+
+    Args:
+        options: from `path_and_options`.
+
+    Raises:
+        InputError: for values that are no bytes or have two meanings, and names that are none or occur twice.
+    """
+    from keras_widerresnet.label_maps import numbered  # which needs NumPy, and help texts do not
+
+    names: list[str] = []
+    values: list[int] = []
+    for word in options["names"].split("+") if "names" in options else []:
+        value, _, name = word.partition("=") if _SAYS_VALUE.match(word) else ("", "", word)
+        names.append(name)
+        values.append(int(value) if value else values[-1] + 1 if values else 0)
+    if "classes" in options:
+        values = list(range(int(options["classes"])))
+        names = [f"class {k}" for k in values]
+    check_class_names(names, f"names={printable(options.get('names', ''))}")
+    if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InputError(f"names= gives {', '.join(map(repr, repeated))} to two classes. Received: {options['names']}")
+    ignored = [int(number) for number in options.get("ignore", "").split("+") if number]
+    ignored += [] if VOID in values else [VOID]
+    return numbered(f"classes:{len(names)}", tuple(names), tuple(dict.fromkeys(ignored)), tuple(values))
+
+
 def _check_meanings(kind: Kind, options: dict[str, str]) -> None:
     if not kind.meanings:
         return
     if sum(key in options for key, _ in kind.meanings) != 1:
         wanted = " or ".join(f"{key}={value}" for key, value in kind.meanings)
-        raise InputError(f"{kind.name}: takes either {wanted} (the classes of the masks' values 0, 1, …)")
-    numbers = [*options.get("ignore", "").split("+"), options.get("classes", "1")]
-    if not all(number.isdecimal() for number in numbers if number):
-        raise InputError(f"classes= and ignore= take whole numbers, several separated by +. Received: {options}")
+        raise InputError(f"{kind.name}: takes either {wanted} (the classes of the masks' values 0, 1, …; VALUE=sky where it is another)")
+    numbers = [number for number in (*options.get("ignore", "").split("+"), options.get("classes", "")) if number]
+    if not all(number.isdecimal() and len(number) <= _DIGITS for number in numbers):
+        raise InputError(f"classes= and ignore= take whole numbers of a byte, several separated by +. Received: {options}")
+    label_map_of(options)
 
 
 def _either(forms: list[str]) -> str:

@@ -22,15 +22,24 @@ class SegmentationSplit:
         names: what to call each image in a report, and its prediction's file.
         read: graph function from an int64 index to a raw image (see `images`) and a raw mask: PNG bytes, or uint8 (H, W) of train ids.
         labels: what the masks' values mean.
+        occurs: bool (images, classes), which classes are in each mask; None where nobody has looked.
     """
 
     names: Sequence[str]
     read: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
     labels: LabelMap
+    occurs: np.ndarray | None = None
 
     @property
     def size(self) -> int:
         return len(self.names)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The classes that are in no mask; none where nobody has looked."""
+        if self.occurs is None:
+            return ()
+        return tuple(self.labels.class_names[k] for k in np.flatnonzero(self.occurs.sum(axis=0) == 0))
 
     def name_of(self, index: int) -> str:
         return self.names[index]
@@ -71,7 +80,8 @@ class SegmentationSplit:
     def subset(self, indices: np.ndarray) -> SegmentationSplit:
         """The examples at some indices, int64 (n,), in their order, under the names that they have here."""
         chosen = tf.constant(indices, tf.int64)
-        return SegmentationSplit([self.names[index] for index in indices], lambda index: self.read(chosen[index]), self.labels)
+        occurs = None if self.occurs is None else self.occurs[indices]
+        return SegmentationSplit([self.names[index] for index in indices], lambda index: self.read(chosen[index]), self.labels, occurs)
 
     def _examples(self, indices: tf.data.Dataset) -> tf.data.Dataset:
         return indices.map(self.read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

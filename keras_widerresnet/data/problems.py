@@ -13,9 +13,15 @@ from keras_widerresnet.data.resize import test_view
 from keras_widerresnet.data.split import ImageData, ShardedSplit
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.progress import progress_bar
+from keras_widerresnet.texts import some
 
-SHOWN = 5
-UNREADABLE = (tf.errors.InvalidArgumentError, tf.errors.NotFoundError, tf.errors.DataLossError)
+UNREADABLE = (
+    tf.errors.InvalidArgumentError,
+    tf.errors.NotFoundError,
+    tf.errors.DataLossError,
+    tf.errors.PermissionDeniedError,
+    tf.errors.FailedPreconditionError,
+)
 _VIEW = 32  # pixels: any view will do
 
 
@@ -27,8 +33,8 @@ def cannot_be_read(data: ImageData | SegmentationData, error: tf.errors.OpError)
 
 def unreadable_files(data: ImageData | SegmentationData) -> tuple[int, str]:
     """How many of a data set's files cannot be read, and the first of them with what is wrong with each."""
-    unreadable = [f"{file} {problem}" for file, problem in data.find_unreadable().items()]
-    return len(unreadable), "; ".join(unreadable[:SHOWN])
+    unreadable = data.find_unreadable()
+    return len(unreadable), some(f"{file} {problem}" for file, problem in unreadable.items())
 
 
 def usable_images(examples: tf.data.Dataset, size: int, *, max_pixels: int = MAX_PIXELS, convert_rgb: bool = True) -> set[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import fractions
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -19,6 +20,7 @@ from keras_widerresnet.errors import InputError
 
 ENDLESS = np.iinfo(np.int64).max
 READERS = 16
+_FIFTH = 0.2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,8 +244,22 @@ class ImageData:
 
 
 def held_out_fifth(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of a training and a test part, a fifth of every class, drawn by `seed` (for sets without a test split)."""
+    """Indices of a training and a test part, a fifth of every class and one image at least, for sets without a test split.
+
+    Args:
+        labels: int (images,), two images or more of each class.
+        seed: draws the part.
+    """
     from sklearn.model_selection import train_test_split
 
-    train, test = train_test_split(np.arange(len(labels)), test_size=0.2, stratify=labels, random_state=seed)
-    return np.sort(train), np.sort(test)
+    _, counts = np.unique(labels, return_counts=True)
+    size = math.ceil(_FIFTH * len(labels))
+    if min(size, len(labels) - size) >= len(counts):
+        _, test = train_test_split(np.arange(len(labels)), test_size=_FIFTH, stratify=labels, random_state=seed)
+    else:
+        test = np.zeros(0, np.int64)  # fewer images than classes: scikit-learn would refuse
+    generator = np.random.default_rng(seed)
+    for label in np.setdiff1d(labels, labels[test]):
+        own = np.flatnonzero(labels == label)
+        test = np.append(test, generator.choice(own, max(1, len(own) // 5), replace=False))
+    return np.setdiff1d(np.arange(len(labels)), test), np.sort(test)

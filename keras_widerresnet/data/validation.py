@@ -28,13 +28,13 @@ def with_validation(data: Data, choice: str, seed: int) -> tuple[Data, str]:
         data: as it was loaded; its test images stay as they are.
         choice: `"none"` for the test images; `"auto"` for the set's own validation images, or a tenth of the training images where it has
             none; a share of the training images between 0 and 1, such as `"0.1"`, which is held out; or the name of a part of the set.
-        seed: draws the held-out images. In TFRecord files they are spread evenly, whatever the seed.
+        seed: draws the held-out images. In TFRecord files they are spread evenly, whatever the seed and the classes.
 
     Returns:
         The data set, and what its validation images are in words, e.g. `"10 % of the training images, held out"`.
 
     Raises:
-        InputError: if nothing would be left to train on or to validate on, or there is no part of that name.
+        InputError: if nothing would be left to train on, of some class or at all, or to validate on, or there is no part of that name.
     """
     if choice == NO_VALIDATION:
         return dataclasses.replace(data, validation=data.test), "the test images"
@@ -60,16 +60,19 @@ def _held_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     groups = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     drawn = _drawn(groups, exact, seed)
     kept = np.setdiff1d(np.arange(split.size), drawn)
-    if len(np.unique(labels[kept])) < len(groups):
-        raise _too_few(split.size, share, "none would be left to train on" + (" of some class" if len(groups) > 1 else ""))
+    if lost := len(groups) - len(np.unique(labels[kept])):
+        of = f" of {lost} of the {len(groups)} classes, of which the smallest has {counts.min()}" if len(groups) > 1 else ""
+        raise _too_few(split.size, share, f"none would be left to train on{of}")
     return split.subset(kept), split.subset(drawn)
 
 
 def _drawn(groups: list[np.ndarray], share: fractions.Fraction, seed: int) -> np.ndarray:
-    """A share of the indices in each group, rounded, in order; where that is none at all, one of the largest group."""
+    """A share of the indices in each group, rounded, but one at least, in order."""
     generator = np.random.default_rng(seed)
-    drawn = np.concatenate([generator.choice(group, round(len(group) * share), replace=False) for group in groups])
-    return np.sort(drawn) if len(drawn) else generator.choice(max(groups, key=len), 1)
+    drawn = [generator.choice(group, round(len(group) * share), replace=False) for group in groups]
+    # Drawn last, so that a split in which no share is rounded to nothing is what it was before this was so.
+    drawn += [generator.choice(group, 1) for group, found in zip(groups, list(drawn), strict=True) if not len(found)]
+    return np.sort(np.concatenate(drawn))
 
 
 def _too_few(size: int, share: float, why: str) -> InputError:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import gzip
+import math
+import os
 import pathlib
+import zlib
 
 import numpy as np
 import tensorflow as tf
 
+from keras_widerresnet.data.sources.entries import is_junk, problem_of_file
+from keras_widerresnet.data.sources.parts import check_two_classes
 from keras_widerresnet.data.split import ImageData, IndexedSplit, held_out_fifth
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.texts import printable, some
 
 SPLIT_SEED = 0
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 _IDX_FILES = {"train": ("train-images", "train-labels"), "test": ("t10k-images", "t10k-labels")}
+_GZIP = b"\x1f\x8b"
 
 
 def array_split(images: np.ndarray, labels: np.ndarray) -> IndexedSplit:
@@ -40,10 +47,10 @@ def digits() -> ImageData:
 
 
 def idx(folder: str) -> ImageData:
-    """MNIST-family files (`train-images…`, `train-labels…`, `t10k-…`, plain or `.gz`) in `folder`.
+    """MNIST-family files (`train-images…`, `train-labels…`, `t10k-…`, plain or gzipped, whatever their endings) in `folder`.
 
     Raises:
-        InputError: naming the file that is missing or damaged.
+        InputError: naming the file that is missing or damaged, or if there is one class alone.
     """
     parts, labels_seen = [], set()
     for images_name, labels_name in _IDX_FILES.values():
@@ -51,13 +58,15 @@ def idx(folder: str) -> ImageData:
         labels = _read_idx(_find(folder, labels_name), dimensions=1)
         if len(images) != len(labels):
             raise InputError(f"{folder}: {images_name} holds {len(images)} images, {labels_name} {len(labels)} labels")
+        if not images.size:
+            raise InputError(f"{folder}: {images_name} holds no pixel: its sizes are {images.shape}")
         labels_seen |= set(labels.tolist())
         parts.append(array_split(images, labels))
     classes = max(labels_seen) + 1
     is_fashion = "fashion" in str(folder).lower() and classes == len(FASHION_CLASSES)
     names = FASHION_CLASSES if is_fashion else tuple(str(label) for label in range(classes))
     train, test = parts
-    return ImageData(f"idx:{folder}", names, train, test)
+    return ImageData(f"idx:{folder}", check_two_classes(names, f"idx:{folder}"), train, test)
 
 
 def fake(size: int, classes: int = 10, images: int = 512) -> ImageData:
@@ -72,23 +81,35 @@ def fake(size: int, classes: int = 10, images: int = 512) -> ImageData:
 
 
 def _find(folder: str, stem: str) -> pathlib.Path:
-    found = sorted(pathlib.Path(folder).glob(f"{stem}*"))
+    root = pathlib.Path(os.path.expanduser(folder))
+    kind = f"-idx{3 if 'images' in stem else 1}-ubyte"
+    exact = [path for ending in ("", ".gz") if (path := root / f"{stem}{kind}{ending}").is_file()]
+    found = exact or [path for path in sorted(root.glob(f"{stem}*")) if not is_junk(path.name)]
     if not found:
         wanted = [f"{name}-idx{3 if 'images' in name else 1}-ubyte[.gz]" for pair in _IDX_FILES.values() for name in pair]
         raise InputError(f"No {stem}* file in {folder!r}; an idx: folder holds {', '.join(wanted)}")
+    if len(found) > 1 and not exact:
+        raise InputError(f"{len(found)} files in {folder!r} could be {stem}{kind}: {some(path.name for path in found)}")
+    if problem := problem_of_file(found[0]):
+        raise InputError(f"{printable(found[0])} {problem}")
     return found[0]
 
 
 def _read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:
     """The format's header: two zero bytes, type (8: uint8), number of dimensions, then big-endian sizes."""
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be read: {error}") from None
-    if data[:4] != bytes((0, 0, 8, dimensions)):
-        raise InputError(f"{path} is not an IDX file of uint8 with {dimensions} dimensions: it begins with {data[:4].hex()}")
-    shape = np.frombuffer(data, ">u4", dimensions, 4) if len(data) >= 4 + 4 * dimensions else [-1]
-    pixels = data[4 + 4 * dimensions :]
-    if len(pixels) != int(np.prod(shape, dtype=np.int64)):
-        raise InputError(f"{path} is truncated: its header says {tuple(int(n) for n in shape)}, it holds {len(pixels)} values")
-    return np.frombuffer(pixels, np.uint8).reshape(shape)
+        with path.open("rb") as opened:
+            is_zipped = opened.read(len(_GZIP)) == _GZIP
+        with gzip.open(path) if is_zipped else path.open("rb") as file:
+            header = file.read(4 + 4 * dimensions)
+            shape = tuple(int(side) for side in np.frombuffer(header, ">u4", offset=4)) if len(header) == 4 + 4 * dimensions else ()
+            # No more than the header tells, whatever it unzips to, and one value to see whether there are more.
+            values = file.read(math.prod(shape) + 1) if shape else b""
+    except (OSError, EOFError, zlib.error, MemoryError, OverflowError) as error:
+        raise InputError(f"{printable(path)} cannot be read: {error or type(error).__name__}") from None
+    if header[:4] != bytes((0, 0, 8, dimensions)):
+        raise InputError(f"{printable(path)} is not an IDX file of uint8 with {dimensions} dimensions: it begins with {header[:4].hex()}")
+    if not shape or len(values) != math.prod(shape):
+        held = f"more than {math.prod(shape):,}" if shape and len(values) > math.prod(shape) else f"{len(values):,}"
+        raise InputError(f"{printable(path)} is truncated or damaged: its header says {shape or 'nothing'}, it holds {held} values")
+    return np.frombuffer(values, np.uint8).reshape(shape)

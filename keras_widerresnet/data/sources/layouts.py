@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import logging
+import os
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from keras_widerresnet.data.sources.folder import SUFFIXES, TEST_FOLDERS
+from keras_widerresnet.data.sources.entries import IMAGE_ENDINGS, Entries, is_junk, problem_of_file
+from keras_widerresnet.data.sources.parts import PART_NAMES, TEST, TRAIN, VALIDATION, WANTED, same_part
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.texts import printable, read_lines, some
+
+logger = logging.getLogger(__name__)
 
 Pair = tuple[pathlib.Path, pathlib.Path]  # image, mask
-SHOWN = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,20 +26,14 @@ class Layout:
     Args:
         root: of the path given, the folder that holds the set.
         default_parts: of that folder, the names of its training and test parts.
-        pairs: of that folder and a part's name, the pairs of that part, sorted or in the list's order.
+        pairs: of that folder, a part's name and an account of what is passed over, the pairs of that part, sorted or in the list's order.
         validation_part: of that folder, the name of a part for validation besides the two; empty where there is none.
     """
 
     root: Callable[[pathlib.Path], pathlib.Path]
     default_parts: Callable[[pathlib.Path], tuple[str, str]]
-    pairs: Callable[[pathlib.Path, str], list[Pair]]
+    pairs: Callable[[pathlib.Path, str, Entries], list[Pair]]
     validation_part: Callable[[pathlib.Path], str] = lambda root: ""
-
-
-def some(items: Iterable) -> str:
-    """The first items of many, and how many more there are."""
-    items = list(items)
-    return "; ".join(str(item) for item in items[:SHOWN]) + (f"; and {len(items) - SHOWN} more" if len(items) > SHOWN else "")
 
 
 def voc_parts(root: pathlib.Path) -> tuple[str, str]:
@@ -41,62 +41,109 @@ def voc_parts(root: pathlib.Path) -> tuple[str, str]:
     return "trainaug" if (root / "SegmentationClassAug").is_dir() else "train", "val"
 
 
-def voc_pairs(root: pathlib.Path, part: str) -> list[Pair]:
+def voc_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
     """The names in `ImageSets/Segmentation/PART.txt`; masks from `SegmentationClass`, or `SegmentationClassAug` if PART ends in `aug`."""
     masks = "SegmentationClassAug" if part.endswith("aug") else "SegmentationClass"
     return _named(root / "ImageSets" / "Segmentation" / f"{part}.txt", root / "JPEGImages", root / masks)
 
 
-def context_pairs(root: pathlib.Path, part: str) -> list[Pair]:
+def context_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
     """The names in `ImageSets/SegmentationContext/PART.txt`; masks from `SegmentationClassContext` (mmsegmentation's layout)."""
     return _named(root / "ImageSets" / "SegmentationContext" / f"{part}.txt", root / "JPEGImages", root / "SegmentationClassContext")
 
 
-def cityscapes_pairs(root: pathlib.Path, part: str) -> list[Pair]:
+def cityscapes_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
     """`leftImg8bit/PART/CITY/NAME_leftImg8bit.png` and `gtFine/PART/CITY/NAME_gtFine_labelIds.png`."""
-    return _matched(root / "leftImg8bit" / part, ("_leftImg8bit.png",), root / "gtFine" / part, ("_gtFine_labelIds.png",))
+    return _matched(root / "leftImg8bit" / part, ("_leftImg8bit.png",), root / "gtFine" / part, ("_gtFine_labelIds.png",), entries)
 
 
-def ade20k_pairs(root: pathlib.Path, part: str) -> list[Pair]:
+def ade20k_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
     """`images/PART/NAME.jpg` and `annotations/PART/NAME.png`."""
-    return _matched(root / "images" / part, SUFFIXES, root / "annotations" / part, (".png",))
+    return _matched(root / "images" / part, IMAGE_ENDINGS, root / "annotations" / part, (".png",), entries)
 
 
 def plain_parts(root: pathlib.Path) -> tuple[str, str]:
-    """`train`, and the first of `test`, `val` and `validation` that is there."""
-    return "train", next((part for part in TEST_FOLDERS if any(path.exists() for path in _plain_places(root, part))), "test")
+    """What the training part is called, and the test part: that of validation where there is no other, or no other has masks."""
+    names = _named_parts(root)
+    if TEST not in names and VALIDATION in names and (alone := _images_alone(root)):
+        logger.warning("%r in %s has images and no masks: it is left out; %r is the test part", alone, root, names[VALIDATION])
+    return names.get(TRAIN, "train"), names.get(TEST) or names.get(VALIDATION) or "test"
 
 
 def plain_validation_part(root: pathlib.Path) -> str:
-    """Beside `test`, `val` or `validation` if its list is there, or its folder and something in it."""
-
-    def is_there(part: str) -> bool:
-        listed, *folders = _plain_places(root, part)
-        return listed.is_file() or any(folder.is_dir() and any(folder.iterdir()) for folder in folders[::2])
-
-    _, test = plain_parts(root)
-    return next((part for part in TEST_FOLDERS if part != test and is_there(part)), "") if test == "test" else ""
+    """What the validation part is called, beside a test part; empty where there are not both."""
+    names = _named_parts(root)
+    return names[VALIDATION] if {TEST, VALIDATION} <= names.keys() else ""
 
 
-def plain_pairs(root: pathlib.Path, part: str) -> list[Pair]:
-    """The list file `PART.txt`, or the folders `PART` and `PARTannot`, or `images/PART` and `masks/PART`.
+def plain_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
+    """The list file `PART.txt`, or the folders `PART` and `PARTannot`, or `images/PART` and `masks/PART`, in any letter case.
+
+    Where there is nothing of that name, one that means the same part will do: `valid` for `val`.
 
     A list file has one pair a line, image and mask, relative to its folder, separated by a tab or, in names without blanks, by blanks.
     """
-    listed, *folders = _plain_places(root, part)
-    if listed.is_file():
+    listed, folders = _plain_places(root, part)
+    if not listed and not any(images and masks for images, masks in folders):
+        meant = next((name for name in _named_parts(root).values() if same_part(name, part)), part)
+        listed, folders = _plain_places(root, meant)
+    if listed:
         return _listed(listed)
-    for images, masks in zip(folders[::2], folders[1::2], strict=True):
-        if images.is_dir() and masks.is_dir():
-            return _matched(images, SUFFIXES, masks, (".png",))
+    for images, masks in folders:
+        if images and masks:
+            return _matched(images, IMAGE_ENDINGS, masks, (".png",), entries)
     raise InputError(
         f"No {part!r} part in {str(root)!r}; pairs: takes a list {part}.txt (image and mask in each line), "
         f"or the folders {part} and {part}annot, or images/{part} and masks/{part}"
     )
 
 
-def _plain_places(root: pathlib.Path, part: str) -> tuple[pathlib.Path, ...]:
-    return root / f"{part}.txt", root / part, root / f"{part}annot", root / "images" / part, root / "masks" / part
+def _named_parts(root: pathlib.Path) -> dict[str, str]:
+    """Part -> its name among `PART_NAMES`, of those that have a list, or folders of images and masks with anything in them."""
+
+    def is_there(name: str) -> bool:
+        listed, folders = _plain_places(root, name)
+        return bool(listed) or any(images and masks and any(images.iterdir()) for images, masks in folders)
+
+    found = {part: [name for name in names if is_there(name)] for part, names in PART_NAMES.items()}
+    for names in found.values():
+        if len(names) > 1:
+            raise InputError(f"{' and '.join(map(repr, names))} in {str(root)!r} mean the same part: {WANTED}, each there once")
+    return {part: names[0] for part, names in found.items() if names}
+
+
+def _images_alone(root: pathlib.Path) -> str:
+    """The name of a test part that has a folder of images and none of masks; empty where there is none."""
+    places = {name: _plain_places(root, name)[1] for name in PART_NAMES[TEST]}
+    return next((name for name, folders in places.items() if any(images and not masks for images, masks in folders)), "")
+
+
+def _plain_places(root: pathlib.Path, part: str) -> tuple[pathlib.Path | None, list[tuple[pathlib.Path | None, pathlib.Path | None]]]:
+    """The list of a part, and its folders of images and masks, where they are there."""
+    listed = _entry(root, f"{part}.txt")
+    beside = _folder(root, part), _folder(root, f"{part}annot")
+    inside = _folder(_folder(root, "images"), part), _folder(_folder(root, "masks"), part)
+    return listed if listed and listed.is_file() else None, [beside, inside]
+
+
+def _folder(parent: pathlib.Path | None, name: str) -> pathlib.Path | None:
+    found = _entry(parent, name) if parent else None
+    return found if found and found.is_dir() else None
+
+
+def _entry(parent: pathlib.Path, name: str) -> pathlib.Path | None:
+    """What has a name, in any letter case, in a folder; None where there is nothing.
+
+    Raises:
+        InputError: if there are two.
+    """
+    try:
+        found = [entry for entry in sorted(parent.iterdir()) if entry.name.lower() == name.lower() and not is_junk(entry.name)]
+    except OSError as error:
+        raise InputError(f"The folder {printable(parent)} cannot be read: {error.strerror}") from None
+    if len(found) > 1:
+        raise InputError(f"{' and '.join(repr(entry.name) for entry in found)} in {str(parent)!r} mean the same: leave one")
+    return found[0] if found else None
 
 
 def _root(*inner: str, holds: str) -> Callable[[pathlib.Path], pathlib.Path]:
@@ -115,34 +162,46 @@ def _named(names_file: pathlib.Path, images: pathlib.Path, masks: pathlib.Path) 
     """Pairs of the names in a list; of a line only the first word's stem counts (some lists give both files)."""
     if not names_file.is_file():
         raise InputError(f"No list of images {names_file}")
-    names = [pathlib.PurePath(line.split()[0]).stem for line in names_file.read_text().splitlines() if line.strip()]
+    lines = read_lines(names_file, "list of images", any_bytes=True)
+    names = [pathlib.PurePath(line.split()[0]).stem for line in lines if line.strip()]
     return _existing([(images / f"{name}.jpg", masks / f"{name}.png") for name in names], names_file)
 
 
 def _listed(file: pathlib.Path) -> list[Pair]:
     pairs: list[Pair] = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
-        columns = line.split("\t") if "\t" in line else line.split()
+    for number, line in enumerate(read_lines(file, "list of images and masks", any_bytes=True), 1):
+        columns = line.strip().split("\t") if "\t" in line.strip() else line.split()
         if columns and len(columns) != 2:
-            raise InputError(f"{file}, line {number}: an image and a mask are wanted, separated by a tab. Received: {line!r}")
+            raise InputError(f"{file}, line {number}: an image and a mask are wanted, separated by a tab. Received: '{printable(line)}'")
         if columns:
-            image, mask = (file.parent / column.strip() for column in columns)
+            image, mask = (file.parent / os.path.expanduser(column.strip()) for column in columns)
             pairs.append((image, mask))
     return _existing(pairs, file)
 
 
 def _existing(pairs: list[Pair], names_file: pathlib.Path) -> list[Pair]:
+    """The pairs of a list, once each, all of whose files are there."""
     if not pairs:
         raise InputError(f"{names_file} names no image")
-    missing = [path for pair in pairs for path in pair if not path.is_file()]
-    if missing:
-        raise InputError(f"{names_file} names {len(missing)} files that are not there: {some(missing)}")
-    return pairs
+    once = list(dict.fromkeys(pairs))
+    problems = {path: problem for pair in once for path in pair if (problem := problem_of_file(path))}
+    if set(problems.values()) == {"is not there"}:
+        raise InputError(f"{names_file} names {len(problems)} files that are not there: {some(problems)}")
+    if problems:
+        lines = some(f"{path} {problem}" for path, problem in problems.items())
+        raise InputError(f"{names_file} names {len(problems)} files that cannot be used: {lines}")
+    masks = dict(once)
+    if two := [image for image, mask in once if masks[image] != mask]:
+        raise InputError(f"{names_file} gives {len(two)} images two masks: {some(two)}")
+    if len(once) < len(pairs):
+        repeated = [image for (image, _), count in collections.Counter(pairs).items() if count > 1]
+        logger.warning("%s names %d images more than once, each of which is taken once: %s", names_file, len(repeated), some(repeated))
+    return once
 
 
-def _matched(images: pathlib.Path, image_endings, masks: pathlib.Path, mask_endings) -> list[Pair]:
+def _matched(images: pathlib.Path, image_endings, masks: pathlib.Path, mask_endings, entries: Entries) -> list[Pair]:
     """Pairs of files with the same path but for their endings, in its order."""
-    image_of, mask_of = _by_key(images, image_endings), _by_key(masks, mask_endings)
+    image_of, mask_of = _by_key(images, image_endings, entries), _by_key(masks, mask_endings, entries)
     for kind, have, lack in (("images have no mask", image_of, mask_of), ("masks have no image", mask_of, image_of)):
         alone = [path for key, path in have.items() if key not in lack]
         if alone:
@@ -151,17 +210,17 @@ def _matched(images: pathlib.Path, image_endings, masks: pathlib.Path, mask_endi
     return [(path, mask_of[key]) for key, path in image_of.items()]
 
 
-def _by_key(folder: pathlib.Path, endings) -> dict[str, pathlib.Path]:
+def _by_key(folder: pathlib.Path, endings, entries: Entries) -> dict[str, pathlib.Path]:
     if not folder.is_dir():
         raise InputError(f"No folder {folder}")
     found: dict[str, pathlib.Path] = {}
-    for path in sorted(folder.rglob("*")):
-        ending = next((ending for ending in endings if path.name.lower().endswith(ending.lower())), None)
-        if ending is not None and path.is_file():
-            key = str(path.relative_to(folder))[: -len(ending)]
-            if key in found:
-                raise InputError(f"{found[key]} and {path} have the same name")
-            found[key] = path
+    for path in sorted(entries.files(folder, endings)):
+        ending = next(ending for ending in endings if path.name.lower().endswith(ending.lower()))
+        key = str(path.relative_to(folder))[: -len(ending)]
+        if key in found:
+            raise InputError(f"{printable(found[key])} and {printable(path)} have the same name")
+        found[key] = path
+    entries.check("images or masks")
     if not found:
         raise InputError(f"{folder} holds no file ending in {' or '.join(endings)}")
     return found

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.problems import unreadable_records
+from keras_widerresnet.data.sources.parts import check_two_classes
 from keras_widerresnet.data.split import ImageData, ShardedSplit, record_names
 from keras_widerresnet.errors import InputError
 
@@ -50,7 +51,7 @@ def tfds_images(name: str, data_dir: str | None = None, *, max_pixels: int = MAX
             raise InputError(f"tfds:{name} has no split {split!r} beside its training images; it has: {', '.join(others)}")
         return _split(builder, split, max_pixels)
 
-    class_names = tuple(builder.info.features["label"].names)
+    class_names = check_two_classes(builder.info.features["label"].names, f"tfds:{name}")
     parts = _split(builder, "train", max_pixels), _split(builder, test, max_pixels)
     return ImageData(f"tfds:{name}", class_names, *parts, find_unreadable=lambda: unreadable_records(parts, max_pixels), part=part)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import pathlib
+import re
 import shutil
 
 import numpy as np
@@ -11,21 +14,28 @@ import tensorflow as tf
 
 from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.problems import unreadable_records
+from keras_widerresnet.data.sources.entries import is_junk, problem_of_file
+from keras_widerresnet.data.sources.parts import check_two_classes
 from keras_widerresnet.data.split import ImageData, ShardedSplit, record_names
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.progress import progress_bar
+from keras_widerresnet.texts import check_class_names, some
+
+logger = logging.getLogger(__name__)
 
 IMAGE, LABEL = "image/encoded", "image/class/label"
 INDEX_FILE = "index.json"
-PARTS = {"train": ("train",), "test": ("validation", "val", "test")}
+PARTS = {"train": ("train",), "test": ("validation", "val", "valid", "test")}
+MOST_CLASSES = 100_000  # of shards without an index, where a label of 10⁹ would be as many names
 
 
 def tfrecords(path: str, *, max_pixels: int = MAX_PIXELS) -> ImageData:
     """Images in TFRecord shards: `image/encoded` (JPEG or PNG bytes) and `image/class/label` (from 0, or from 1 as in TensorFlow's own).
 
-    Number of records, labels and class names stand in `index.json`; where it is missing all records are read once and it is written.
+    Number of records, labels and class names stand in `index.json`; where it is missing all records are read once and it is written, or
+    only held in mind, with a warning, where the folder cannot be written.
     Other shards in the folder are parts to be had by name, `NAME-…`; those that the index does not know are read once each time.
 
     Args:
@@ -35,7 +45,7 @@ def tfrecords(path: str, *, max_pixels: int = MAX_PIXELS) -> ImageData:
     Raises:
         InputError: naming what is missing or damaged.
     """
-    root = pathlib.Path(path)
+    root = pathlib.Path(os.path.expanduser(path))
     shards = {part: _shards(root, names) for part, names in PARTS.items()}
     index = _index(root, shards)
     first = index["first_label"]
@@ -62,10 +72,11 @@ def tfrecords(path: str, *, max_pixels: int = MAX_PIXELS) -> ImageData:
             raise InputError(f"The shards {name}-* in {str(root)!r} hold labels of no class: {sorted(labels)}")
         return split(files, index["records"] | counted)
 
+    class_names = check_two_classes(index["classes"], f"tfrecord:{path}")
     train, test = (split(shards[name], index["records"]) for name in PARTS)
     return ImageData(
         f"tfrecord:{path}",
-        tuple(index["classes"]),
+        class_names,
         train,
         test,
         find_unreadable=lambda: unreadable_records((train, test), max_pixels),
@@ -125,38 +136,73 @@ def _record(raw, label) -> bytes:
 
 
 def _shards(root: pathlib.Path, names) -> list[pathlib.Path]:
-    files = sorted(file for file in root.glob("*") if file.is_file())
+    files = sorted(file for file in root.glob("*") if not is_junk(file.name) and not os.path.isdir(file))
     for name in names:
         if found := [file for file in files if file.name.startswith(f"{name}-")]:
+            if unreadable := [f"{file.name} {problem}" for file in found if (problem := problem_of_file(file))]:
+                raise InputError(f"{len(unreadable)} shards in {str(root)!r} cannot be read: {some(unreadable)}")
+            _say_missing(root, [file.name for file in found])
             return found
     raise InputError(f"No TFRecord shards {names[0]}-* in {str(root)!r}; a tfrecord: folder holds train-* and validation-* files")
 
 
+def _say_missing(root: pathlib.Path, names: list[str]) -> None:
+    """Names that count themselves, `-00003-of-00016`, tell what is not there: some copy a few shards on purpose."""
+    counted = {int(match[1]) for name in names if (match := re.search(r"-\d+-of-(\d+)$", name))}
+    if len(counted) == 1 and (missing := counted.pop() - len(names)) > 0:
+        logger.warning("%d shards like %s are not in %s: only the others are used", missing, names[0], root)
+
+
 def _index(root: pathlib.Path, shards) -> dict:
-    if (root / INDEX_FILE).is_file():
+    path = root / INDEX_FILE
+    if path.is_file():
         try:
-            index = json.loads((root / INDEX_FILE).read_text())
-            return {key: index[key] for key in ("classes", "first_label", "records")}
+            index = json.loads(path.read_text(encoding="utf-8"))
+            index = {key: index[key] for key in ("classes", "first_label", "records")}
         except (ValueError, KeyError, TypeError):
-            raise InputError(f"{root / INDEX_FILE} is damaged: delete it to have it written anew") from None
+            index = {}
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}") from None
+        if not _is_index(index):
+            raise InputError(f"{path} is damaged: delete it to have it written anew")
+        check_class_names(index["classes"], str(path))
+        return index
     records, labels = _counted([file for part in shards.values() for file in part])
+    if not labels:
+        raise InputError(f"The shards in {str(root)!r} hold no record")
     first = min(labels)
     if first not in (0, 1):
         raise InputError(f"Labels in {str(root)!r} must start at 0 or 1. Smallest: {first}")
     count = max(labels) + 1 - first
+    if count > MOST_CLASSES:
+        raise InputError(f"Labels in {str(root)!r} go up to {max(labels):,}: for more than {MOST_CLASSES:,} classes write an {INDEX_FILE}")
     is_imagenet = count == len(imagenet_classes())
     classes = [name for _, name in imagenet_classes()] if is_imagenet else [str(label) for label in range(count)]
-    _write_index(root, classes, first, records)
+    try:
+        _write_index(root, classes, first, records)
+    except OSError as error:
+        logger.warning("%s cannot be written (%s): the records are counted anew each time", path, error.strerror)
     return {"classes": classes, "first_label": first, "records": records}
+
+
+def _is_index(index: dict) -> bool:
+    records = index.get("records")
+    return (
+        isinstance(records, dict)
+        and all(type(count) is int and count >= 0 for count in records.values())
+        and isinstance(index["classes"], list)
+        and type(index["first_label"]) is int
+    )
 
 
 def _counted(files: list[pathlib.Path]) -> tuple[dict[str, int], set[int]]:
     """Number of records in each file, and all labels in them; reads the files."""
-    records, labels = {}, set()
+    records: dict[str, int] = {}
+    labels: set[int] = set()
     for file in progress_bar(files, desc="counting records", unit="files"):
         counted = _labels(file)
         records[file.name] = len(counted)
-        labels.update(counted.tolist())
+        labels.update(np.unique(counted).tolist())
     return records, labels
 
 

@@ -9,13 +9,14 @@ import matplotlib.figure
 import numpy as np
 from sklearn.metrics import ConfusionMatrixDisplay
 
-from keras_widerresnet.reporting import save_figure
+from keras_widerresnet.reporting import PLAIN_TEXT, save_figure
 
 MAX_NUMBERED_CLASSES = 20
 GRID_COLUMNS = 6
 SHEET_COLUMNS = 4
 
 
+@matplotlib.rc_context(PLAIN_TEXT)
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names: Sequence[str], path: pathlib.Path) -> None:
     """Test images by true class (rows) and predicted class (columns); with many classes, shares of each row without numbers."""
     few = len(class_names) <= MAX_NUMBERED_CLASSES
@@ -39,6 +40,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, class_names: Seq
     save_figure(figure, path)
 
 
+@matplotlib.rc_context(PLAIN_TEXT)
 def mistakes_grid(images: Sequence[np.ndarray], captions: Sequence[str], path: pathlib.Path) -> None:
     """Images (uint8 RGB) with captions, `GRID_COLUMNS` to a row."""
     rows = max(1, -(-len(images) // GRID_COLUMNS))
@@ -53,6 +55,7 @@ def mistakes_grid(images: Sequence[np.ndarray], captions: Sequence[str], path: p
     save_figure(figure, path)
 
 
+@matplotlib.rc_context(PLAIN_TEXT)
 def contact_sheet(
     images: Sequence[np.ndarray], predictions: Sequence[Sequence[tuple]], captions: Sequence[str], path: pathlib.Path
 ) -> None:

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from PIL import Image
 
 from keras_widerresnet.label_maps import IGNORED, LabelMap
-from keras_widerresnet.reporting import save_figure
+from keras_widerresnet.reporting import PLAIN_TEXT, save_figure
 
 PANELS = ("image", "truth", "prediction", "errors")
 PANEL_INCHES = 3.4
@@ -37,6 +37,7 @@ class Example:
     predicted: np.ndarray
 
 
+@matplotlib.rc_context(PLAIN_TEXT)
 def overlays(examples: Sequence[Example], labels: LabelMap, path: pathlib.Path) -> None:
     """A contact sheet: a row of `PANELS` for each example, and a legend of the classes that occur, the most frequent first.
 
@@ -80,6 +81,7 @@ def panels(example: Example, labels: LabelMap) -> list[np.ndarray]:
     return [example.image, *(picture.round().astype(np.uint8) for picture in (truth, mixed(colors[example.predicted], OPACITY), errors))]
 
 
+@matplotlib.rc_context(PLAIN_TEXT)
 def class_iou_bars(rows: Sequence[tuple[str, int, float, float]], colors: Sequence[tuple[int, int, int]], path: pathlib.Path) -> None:
     """Bars of the IoU of each class, the best on top, and a line at their mean.
 

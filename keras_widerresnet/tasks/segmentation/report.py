@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from keras_widerresnet import runs
@@ -15,6 +17,7 @@ from keras_widerresnet.tasks.segmentation.evaluation import ScoredSplit, per_cla
 from keras_widerresnet.tasks.segmentation.network import load_segmenter
 
 SHOWN = 9
+MARK = "⚠"
 
 
 def write_report(run: Run, config: SegmentationConfig, data: SegmentationData, protocol: SegmentationProtocol, validated_on: str) -> None:
@@ -73,7 +76,15 @@ The worst, median and best test images by their own mean IoU: image, truth, pred
 
 ![overlays]({runs.OVERLAYS_FILE})
 
-{per_class_table(scored)}
+{_class_table(scored, data)}
 
 {markdown_table(network, ("network", ""))}
 """
+
+
+def _class_table(scored: ScoredSplit, data: SegmentationData) -> str:
+    """The table of every class, in which those that no training mask holds have a mark."""
+    absent = data.train.absent
+    names = tuple(f"{name} {MARK}" if name in absent else name for name in scored.class_names)
+    note = f"\n\n{MARK}: in no training mask, so never learned." if absent else ""
+    return per_class_table(dataclasses.replace(scored, class_names=names)) + note
