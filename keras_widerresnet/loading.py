@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_widerresnet import models
-from keras_widerresnet.errors import InputError
+from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.fcn import WideResNetFCN
 from keras_widerresnet.models import Facts, Source
 from keras_widerresnet.networks import WiderResNet
@@ -37,7 +37,7 @@ def load_keras_file(path: str | pathlib.Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds
-        raise InputError(f"{str(path)!r} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{str(path)!r} cannot be loaded as a Keras model: {first_line(error)}") from None
 
 
 def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", output_stride: int = OUTPUT_STRIDE) -> keras.Model:

@@ -182,4 +182,7 @@ def final_error(run_dir: pathlib.Path) -> float:
     Raises:
         InputError: if there is none.
     """
-    return 1 - Run.finished(run_dir).metrics()[-1]["val_accuracy"]
+    scores = Run.finished(run_dir).scores("val_accuracy")
+    if not scores:
+        raise InputError(f"{str(run_dir)!r} has no row of an epoch")
+    return 1 - scores[-1]

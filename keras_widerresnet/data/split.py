@@ -124,8 +124,11 @@ class ShardedSplit:
         return np.fromiter(labels.as_numpy_iterator(), np.int32, self.size)
 
     def image(self, index: int) -> tf.Tensor:
-        """One uint8 image (H, W, 3), for pictures; skips through the records before it."""
-        record = next(iter(self._stored().skip(index)))
+        """One uint8 image (H, W, 3), for pictures; skips through the records before it in its own file."""
+        ends = np.cumsum(self.lengths)
+        shard = int(np.searchsorted(ends, index, side="right"))
+        before = int(ends[shard]) - self.lengths[shard]
+        record = next(iter(self.records(tf.constant(self.files[shard])).skip(index - before)))
         return decode_rgb(self.parse(record)[0])
 
     def ordered(self) -> tf.data.Dataset:

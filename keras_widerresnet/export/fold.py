@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 from keras_widerresnet.units import MaxPool
 
 
+@keras.saving.register_keras_serializable("keras_widerresnet")
 class EdgePaddedMaxPool(MaxPool):
     """`MaxPool` that repeats the edge where that pads with -inf, which 8-bit numbers do not have: the edge is in the window already."""
 
@@ -19,10 +19,15 @@ class EdgePaddedMaxPool(MaxPool):
         return ops.pad(inputs, ((0, 0), (before, after), (before, after), (0, 0)), mode="symmetric")
 
 
+@keras.saving.register_keras_serializable("keras_widerresnet")
 class FusedBatchNormalization(layers.BatchNormalization):
     """Batch norm of images in inference as TensorFlow's one operation: half the time of Keras' products and sums."""
 
     def call(self, inputs, training=None, mask=None):
+        if keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=False, mask=mask)
+        import tensorflow as tf  # here, so that saved networks load with other backends too
+
         statistics = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance))
         scale, offset, mean, variance = map(tf.convert_to_tensor, statistics)
         normalised = tf.raw_ops.FusedBatchNormV3(

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_widerresnet.errors import InputError
+from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.models import Source
 
 PIXEL_SIGNATURE = "tensor"  # of our exports: from pixels, 0..255, to probabilities
@@ -21,4 +21,4 @@ def load_saved_model(source: Source) -> Any:
     try:
         return tf.saved_model.load(str(source.path))
     except Exception as error:  # TensorFlow raises many kinds
-        raise InputError(f"{source.text!r} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{source.text!r} cannot be loaded as a SavedModel: {first_line(error)}") from None
