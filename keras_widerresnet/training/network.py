@@ -9,12 +9,14 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from keras_widerresnet.loading import load_arrays
 from keras_widerresnet.models import find_source
 from keras_widerresnet.structures import Structure, find_structure
 from keras_widerresnet.training.config import RunConfig
 from keras_widerresnet.training.optimizer import TorchSGD, make_schedule
+from keras_widerresnet.training.processor import warn_of_slow_precision
 from keras_widerresnet.training.strategy import synchronize_batch_norm
 from keras_widerresnet.weights.assign import assign_weights
 
@@ -53,6 +55,7 @@ def compiled(
     Raises:
         InputError: if the weights to start from are not found or do not fit.
     """
+    warn_of_slow_precision(config.mixed_precision, tf.distribute.get_strategy().extended.worker_devices)
     if config.weights:
         start_from(network, config.weights, find_structure(config.structure))
     if config.sync_batch_norm:
