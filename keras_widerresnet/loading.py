@@ -19,7 +19,7 @@ from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.checksums import checksums, recognise
 from keras_widerresnet.weights.find import find_weights
 from keras_widerresnet.weights.official import layer_arrays
-from keras_widerresnet.weights.original import read_original
+from keras_widerresnet.weights.original import OFFICIAL_KIND, read_original
 from keras_widerresnet.weights.registry import Pretrained
 
 ANY_SIZE = (None, None, 3)
@@ -63,22 +63,28 @@ def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", 
     return network
 
 
-def load_arrays(source: Source, structure: Structure, include_top: bool) -> Arrays:
+def load_arrays(source: Source, structure: Structure, include_top: bool, *, activation: str = "relu", pool_padding: str = "") -> Arrays:
     """Layer name -> arrays of a source, whatever network it is for, of the structure that the source itself tells or else of this one.
 
     Args:
         source: of any kind but a SavedModel.
         structure: the structure where the source tells none.
         include_top: whether the classifier is wanted, where the weights have a name.
+        activation: of the network that takes them.
+        pool_padding: of that network; empty for the convention of the weights.
 
     Raises:
-        InputError: if the weights cannot be found or read.
+        InputError: if the weights cannot be found or read, or are of a network of another activation or pool convention.
     """
     source.check_is_no_saved_model(FROZEN)
     if source.record:
         own = source.structure or structure
-        return find_weights(source.record.name, own, include_top=include_top and not source.record.classifier_convs)
-    return find_weights(str(source.path), structure)
+        with_classifier = include_top and not source.record.classifier_convs
+        padding = source.pool_padding(pool_padding)
+        return find_weights(source.record.name, own, include_top=with_classifier, activation=activation, pool_padding=padding)
+    if source.facts.activation != activation and source.kind == models.WEIGHTS_FILE:
+        raise InputError(f"{source.text!r} is of a network with activation {source.facts.activation!r}. Received: {activation!r}")
+    return find_weights(str(source.path), structure, activation=activation)
 
 
 def class_names(source: Source, classes: int, file: str, of_data: Callable[[str], Sequence[str]]) -> tuple[str, ...]:
@@ -153,21 +159,32 @@ def _read_file(source: Source) -> tuple[Facts, Arrays]:
     if known and not same_network(known[0].structure, structure):
         raise InputError(f"{source.text!r} is {known[1].name}: it is of Model {known[0].structure}, not of {structure}")
     original = read_original(str(source.path))
-    padding = "" if original.kind == "mxnet" else original.pool_padding  # of official files the choice is the user's
-    facts = Facts(structure=structure.name or str(structure), pool_padding=padding, activation=original.activation)
-    return facts, layer_arrays(original.parameters)
+    # Of official files the choice is the user's.
+    padding = "" if original.kind == OFFICIAL_KIND else original.pool_padding
+    facts = Facts(structure=structure.name or str(structure), pool_padding=padding, activation=original.activation or "relu")
+    return facts, layer_arrays(original.parameters, original.own_names)
 
 
 def _of_arrays(source: Source, facts: Facts, arrays: Arrays, width: float, pool_padding: str, output_stride: int) -> keras.Model:
     """The network of a file's head, at its initial weights."""
-    heads = {name: found[0].ndim for name, found in arrays.items() if re.fullmatch(r"linear\d+", name)}
+    heads = {name: found[0] for name, found in arrays.items() if re.fullmatch(r"linear\d+", name) and found}
     if not heads:
         raise InputError(f"{source.text!r} holds no classifier and no segmentation head (a layer linear<classes>)")
-    (name, dimensions), *_ = heads.items()
-    classes = int(name.removeprefix("linear"))
+    (name, kernel), *_ = heads.items()
+    classes, dimensions = int(name.removeprefix("linear")), kernel.ndim
+    if kernel.shape[-1:] != (classes,):  # a network of the name's size would be built first
+        raise InputError(f"{source.text!r} is damaged: {name} is of shape {kernel.shape}, not of {classes:,} classes")
     if dimensions == 4:
         convolutions = 2 if "conv6a" in arrays else 1
-        return WideResNetFCN(facts.structure, classes, convolutions, output_stride, pool_padding=pool_padding, width=width)
+        return WideResNetFCN(
+            facts.structure,
+            classes,
+            convolutions,
+            output_stride,
+            pool_padding=pool_padding,
+            width=width,
+            activation=facts.activation,
+        )
     return WiderResNet(
         facts.structure,
         input_shape=ANY_SIZE,

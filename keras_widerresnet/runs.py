@@ -9,6 +9,7 @@ import importlib.metadata
 import io
 import json
 import math
+import os
 import pathlib
 import platform
 import shutil
@@ -73,7 +74,7 @@ class Run:
     def at(cls, path: str | pathlib.Path) -> Run | None:
         """The run at `path`; None where that is no run directory."""
         path = pathlib.Path(path)
-        return cls(path) if (path / FLAGS_FILE).is_file() else None
+        return cls(path) if os.path.isfile(path / FLAGS_FILE) else None  # False for names that no file can have, too
 
     @classmethod
     def finished(cls, path: str | pathlib.Path) -> Run:

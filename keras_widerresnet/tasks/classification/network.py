@@ -18,7 +18,7 @@ from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import STRUCTURES, Structure, same_network
 from keras_widerresnet.tasks.classification.config import TrainingConfig
 from keras_widerresnet.tasks.saved_model import PIXEL_SIGNATURE, load_saved_model
-from keras_widerresnet.training.network import compiled, precision
+from keras_widerresnet.training.network import compiled, precision, starting_activation
 from keras_widerresnet.weights.registry import Pretrained
 
 # Of a SavedModel that is no export of ours: they take images as `preprocess_input` makes them.
@@ -67,6 +67,7 @@ def make_network(config: TrainingConfig, classes: int, crop_size: int, steps_per
             dropout=config.dropout,
             width=config.width,
             downsampling=config.downsampling or None,
+            activation=starting_activation(config),
         )
     return compiled(network, config, steps_per_epoch, "categorical_crossentropy", metrics=["accuracy"])
 

@@ -19,7 +19,7 @@ from keras_widerresnet.preprocessing import MEAN, STD
 from keras_widerresnet.tasks.saved_model import PIXEL_SIGNATURE, load_saved_model
 from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
 from keras_widerresnet.tasks.segmentation.views import Predict
-from keras_widerresnet.training.network import compiled, precision
+from keras_widerresnet.training.network import compiled, precision, starting_activation
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained
 
 PROBED_SIZES = (256, 384)
@@ -65,6 +65,7 @@ def make_segmenter(config: SegmentationConfig, classes: int, steps_per_epoch: in
             dropout=(config.dropout_b6, config.dropout_b7),
             width=config.width,
             downsampling=config.downsampling or None,
+            activation=starting_activation(config),
             frozen_batch_norm=config.frozen_batch_norm,
         )
     return compiled(network, config, steps_per_epoch, loss, shift_rate=config.shift_rate)
