@@ -12,12 +12,13 @@ import numpy as np
 from keras_widerresnet import models
 from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.fcn import WideResNetFCN
-from keras_widerresnet.models import Facts, Source
+from keras_widerresnet.models import NO_PREPROCESSING, Facts, Source
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import Structure, find_structure, same_network
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.checksums import checksums, recognise
 from keras_widerresnet.weights.find import find_weights
+from keras_widerresnet.weights.layers import shortened
 from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import OFFICIAL_KIND, read_original
 from keras_widerresnet.weights.registry import Pretrained
@@ -26,6 +27,30 @@ ANY_SIZE = (None, None, 3)
 OUTPUT_STRIDE = 8
 FROZEN = "which holds a frozen graph"
 Arrays = dict[str, list[np.ndarray]]
+# Layers that leave the range of values as it is, or are nothing in inference: any other before a convolution may normalise.
+_NEUTRAL = (
+    keras.layers.InputLayer,
+    keras.layers.Identity,
+    keras.layers.ZeroPadding2D,
+    keras.layers.Cropping2D,
+    keras.layers.CenterCrop,
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.Reshape,
+    keras.layers.Flatten,
+    keras.layers.AveragePooling2D,
+    keras.layers.MaxPooling2D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+)
+_CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+)
 
 
 def load_keras_file(path: str | pathlib.Path) -> keras.Model:
@@ -61,6 +86,87 @@ def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", 
     network = _of_arrays(source, facts, arrays, source.width(width), padding, output_stride)
     assign_weights(network, arrays, repr(source.text))
     return network
+
+
+def takes_pixels(network: keras.Model, source: Source, preprocessing: str) -> bool:
+    """Whether a network takes RGB values 0..255 as they are, rather than as `preprocess_input` makes them.
+
+    Args:
+        network: the source's, as it was loaded.
+        source: where it comes from.
+        preprocessing: one of `models.PREPROCESSINGS`; empty to look into the network.
+
+    Raises:
+        InputError: if that is not said, and the network has layers of its own between its input and its first convolution; or if it is
+            said of published weights, whose preprocessing is known.
+    """
+    if source.record:
+        if preprocessing == NO_PREPROCESSING:
+            raise InputError(f"{source.text!r} takes images normalised as the release does: leave out --preprocessing=none")
+        return False
+    if preprocessing:
+        return preprocessing == NO_PREPROCESSING
+    found = layers_before_convolution(network)
+    if found:
+        raise InputError(
+            f"{source.text!r} has layers of its own between its input and its first convolution, {', '.join(shortened(found))}: say "
+            "whether they normalise. --preprocessing=none gives the model RGB values 0..255 as they are, --preprocessing=release "
+            "normalises them before"
+        )
+    return False
+
+
+def layers_before_convolution(network: keras.Model) -> list[str]:
+    """What a network does to its input before the first convolution, or other layer with a kernel, that may change the range of values.
+
+    Returns:
+        The layers and operations by name and type, those of nested models after the model's name; none for the networks of this package.
+    """
+    found: list[str] = []
+    _walk(network, "", found)
+    return found
+
+
+def last_layer(network: keras.Model) -> keras.Layer:
+    """The layer that gives a network's output, inside of nested models too."""
+    last = network.layers[-1]
+    return last_layer(last) if isinstance(last, keras.Model) and last.layers else last
+
+
+def _walk(model: keras.Model, place: str, found: list[str]) -> bool:
+    """Follows the input through a model until it is convolved; returns whether the output is reached before that."""
+    if isinstance(model, keras.Sequential):
+        return all(_still_raw(layer, place, found) for layer in model.layers)
+    if not isinstance(model, keras.Function):
+        found.append(f"{place}{model.name} ({type(model).__name__}, which cannot be looked into)")
+        return False
+    raw = {id(tensor) for tensor in model.inputs}
+    for operation in model.operations:
+        reached = [node for node in operation._inbound_nodes if any(id(tensor) in raw for tensor in node.arguments.keras_tensors)]
+        if reached and _still_raw(operation, place, found):
+            raw |= {id(tensor) for node in reached for tensor in node.outputs}
+    return any(id(tensor) in raw for tensor in model.outputs)
+
+
+def _still_raw(operation: keras.Operation, place: str, found: list[str]) -> bool:
+    """Whether what comes out of an operation has not been convolved yet; adds it to `found` if it may have changed values."""
+    if isinstance(operation, keras.Model):
+        return _walk(operation, f"{place}{operation.name}/", found)
+    is_linear = isinstance(operation, keras.layers.Activation) and operation.activation is keras.activations.linear
+    if isinstance(operation, _NEUTRAL) or is_linear:
+        return True
+    if isinstance(operation, _CONVOLUTIONS) and not _keeps_channels(operation):
+        return False
+    found.append(f"{place}{operation.name} ({type(operation).__name__})")
+    return not any("kernel" in weight.name for weight in getattr(operation, "weights", ())) or _keeps_channels(operation)
+
+
+def _keeps_channels(operation: keras.Operation) -> bool:
+    """Whether a convolution is of single pixels and as many channels come out as go in: a normalisation may be written so."""
+    kernel = next((weight for weight in getattr(operation, "weights", ()) if "kernel" in weight.name), None)
+    if kernel is None or len(kernel.shape) != 4 or tuple(kernel.shape[:2]) != (1, 1):
+        return False
+    return isinstance(operation, keras.layers.DepthwiseConv2D) or kernel.shape[2] == kernel.shape[3]
 
 
 def load_arrays(source: Source, structure: Structure, include_top: bool, *, activation: str = "relu", pool_padding: str = "") -> Arrays:

@@ -26,6 +26,7 @@ PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KIN
     "SavedModel version",
     "original file",
 )
+PREPROCESSINGS = RELEASE_PREPROCESSING, NO_PREPROCESSING = "release", "none"
 DEFAULT_MODEL = "A"
 IMAGENET = "imagenet"
 GRAPH_FILE, LABELS_FILE = "saved_model.pb", "assets/labels.txt"
@@ -34,7 +35,7 @@ _WEIGHTS_SUFFIX, _SIDECAR_SUFFIX = ".weights.h5", ".weights.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How a network is built where its weights do not tell it."""
+    """How a network is built, and what it takes, where its weights do not tell it."""
 
     model: str = option(
         "",
@@ -47,6 +48,13 @@ class BuildOptions:
         help="padding of the max pools; empty for the published protocol's, what the weights tell, or ceil",
         group=MODEL,
         choices=("", *POOL_PADDINGS),
+    )
+    preprocessing: str = option(
+        "",
+        help="what is done to RGB values 0..255 before a saved model sees them: release (normalised as the release does) or none (the "
+        "model does it itself); empty for release, unless the model has layers of its own before its first convolution",
+        group=MODEL,
+        choices=("", *PREPROCESSINGS),
     )
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from keras_widerresnet import runs
 from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.loading import load_keras_file, load_network
-from keras_widerresnet.models import BuildOptions, find_source
+from keras_widerresnet.models import BuildOptions, Source, find_source
 from keras_widerresnet.runs import Run
 
 _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
@@ -22,10 +22,17 @@ SCORE = "val_accuracy"
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """A trained state; `load` makes the network."""
+    """A trained state of a network.
+
+    Args:
+        name: what to call it.
+        load: makes the network.
+        source: where it comes from; None for a state of a run, whose networks take images as `preprocess_input` makes them.
+    """
 
     name: str
     load: Callable[[], keras.Model]
+    source: Source | None = None
 
 
 def snapshots(models: Sequence[str], options: BuildOptions = BuildOptions()) -> list[Snapshot]:  # noqa: B008 (frozen)
@@ -51,7 +58,9 @@ def snapshots(models: Sequence[str], options: BuildOptions = BuildOptions()) -> 
         source = find_source(model, options.model)
         source.check_is_no_saved_model("whose units cannot be taken apart")
         name = source.path.name.split(".")[0] if source.path else source.text
-        found.append(Snapshot(name, functools.partial(load_network, source, width=options.width, pool_padding=options.pool_padding)))
+        found.append(
+            Snapshot(name, functools.partial(load_network, source, width=options.width, pool_padding=options.pool_padding), source)
+        )
     if not found:
         raise InputError("No network to analyse: give .keras files or run directories with a saved network")
     return found

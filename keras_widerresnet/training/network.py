@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.loading import load_arrays, load_network
+from keras_widerresnet.loading import layers_before_convolution, load_arrays, load_network
 from keras_widerresnet.models import IMAGENET, KERAS_FILE, ORIGINAL_FILE, RUN, find_source
 from keras_widerresnet.structures import Structure, find_structure
 from keras_widerresnet.training.config import RunConfig
@@ -85,7 +85,13 @@ def starting_activation(config: RunConfig) -> str:
     if source.kind == ORIGINAL_FILE and source.path:
         return read_original(source.path).activation or "relu"
     if source.kind in (RUN, KERAS_FILE):
-        return activation_of(load_network(source))
+        loaded = load_network(source)
+        inside = layers_before_convolution(loaded)
+        if inside:
+            logger.warning(
+                "%s normalises by itself, perhaps (%s); training goes on with the release's way", config.weights, ", ".join(inside)
+            )
+        return activation_of(loaded)
     return source.facts.activation
 
 
