@@ -20,8 +20,9 @@ from keras_widerresnet.cli import main
 from keras_widerresnet.conversion import convert
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import Facts, ModelOptions, find_source
-from keras_widerresnet.tasks.classification.network import load_classifier
-from keras_widerresnet.training.network import start_from
+from keras_widerresnet.tasks.classification.config import TrainingConfig
+from keras_widerresnet.tasks.classification.network import load_classifier, make_network
+from keras_widerresnet.training.network import start_from, starting_activation
 from keras_widerresnet.weights import PRETRAINED, original, read_original, registry
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.mxnet_params import write_params
@@ -415,6 +416,16 @@ def test_training_starts_from_them_without_being_asked_for_an_activation(leaky, 
     with pytest.raises(SystemExit):
         main(["train", *flags, "--epochs=1", "--steps_per_epoch=1", f"--output_dir={tmp_path / 'other'}"])
     assert "need pool_padding='symmetric'. Received: 'ceil'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["whole.h5", "net.keras"])
+def test_training_starts_from_a_saved_network_with_its_activation(saved, name):
+    folder, network = saved
+    options = {"structure": TINY, "width": WIDTH, "crop_size": 32, "pool_padding": "symmetric", "weights": str(folder / name)}
+    config = TrainingConfig(output_dir="x", data="digits", **options)
+    started = make_network(config, 5, 32, 10)
+    assert starting_activation(config) == "leaky_relu" and isinstance(started.get_layer("relu7"), keras.layers.LeakyReLU)
+    np.testing.assert_array_equal(started.get_layer("linear5").get_weights()[0], network.get_layer("linear5").get_weights()[0])
 
 
 def test_a_sidecar_keeps_similar_networks_apart(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from test_readme import ROOT
 
 from keras_widerresnet.training import processor
-from keras_widerresnet.training.processor import warn_of_slow_precision
+from keras_widerresnet.training.processor import training_devices, warn_of_slow_precision
+from keras_widerresnet.training.strategy import make_strategy
 
 MEASURE = """
 import logging
@@ -51,3 +52,9 @@ def test_a_processor_without_the_instructions_is_found():
     assert ran.returncode == 0, ran.stderr
     factor = float(ran.stdout)
     assert (factor > processor.SLOWER) == ("times slower than none" in ran.stderr), ran.stderr
+
+
+def test_devices_are_the_strategys():
+    assert any("CPU" in device for device in training_devices())
+    with make_strategy("one_device").scope():
+        assert len(training_devices()) == 1

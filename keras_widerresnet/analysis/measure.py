@@ -20,6 +20,7 @@ from keras_widerresnet.data.resize import normalise, test_view
 from keras_widerresnet.data.split import ImageData, IndexedSplit, ShardedSplit
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.loading import takes_pixels
+from keras_widerresnet.models import NO_PREPROCESSING
 
 Draw = Callable[[IndexedSplit | ShardedSplit, int], tuple[np.ndarray, np.ndarray]]
 
@@ -92,7 +93,7 @@ def measure(states: list[Snapshot], data: ImageData, settings: Settings, preproc
         keras.backend.clear_session()
         network = state.load()
         size = _checked_size(network, state.name, data, settings)
-        as_they_are = takes_pixels(network, state.source, preprocessing) if state.source else False
+        as_they_are = takes_pixels(network, state.source, preprocessing) if state.source else preprocessing == NO_PREPROCESSING
         draw = functools.partial(sampled_images, crop_size=size, seed=settings.seed, as_pixels=as_they_are)
         chain = residual_chain(network)
         images, labels = draw(data.train, settings.images)

@@ -9,17 +9,17 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_widerresnet.loading import layers_before_convolution, load_arrays, load_network
+from keras_widerresnet.loading import load_arrays
 from keras_widerresnet.models import IMAGENET, KERAS_FILE, ORIGINAL_FILE, RUN, find_source
 from keras_widerresnet.structures import Structure, find_structure
 from keras_widerresnet.training.config import RunConfig
 from keras_widerresnet.training.optimizer import TorchSGD, make_schedule
-from keras_widerresnet.training.processor import warn_of_slow_precision
+from keras_widerresnet.training.processor import training_devices, warn_of_slow_precision
 from keras_widerresnet.training.strategy import synchronize_batch_norm
 from keras_widerresnet.weights.assign import assign_weights
-from keras_widerresnet.weights.original import read_original
+from keras_widerresnet.weights.keras_file import model_config
+from keras_widerresnet.weights.original import read_original, told_by
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def compiled(
     Raises:
         InputError: if the weights to start from are not found or do not fit.
     """
-    warn_of_slow_precision(config.mixed_precision, tf.distribute.get_strategy().extended.worker_devices)
+    warn_of_slow_precision(config.mixed_precision, training_devices())
     if config.weights:
         start_from(network, config.weights, find_structure(config.structure), config.pool_padding)
     if config.sync_batch_norm:
@@ -84,14 +84,8 @@ def starting_activation(config: RunConfig) -> str:
     source = find_source(config.weights, _own_structure(config.weights, find_structure(config.structure)))
     if source.kind == ORIGINAL_FILE and source.path:
         return read_original(source.path).activation or "relu"
-    if source.kind in (RUN, KERAS_FILE):
-        loaded = load_network(source)
-        inside = layers_before_convolution(loaded)
-        if inside:
-            logger.warning(
-                "%s normalises by itself, perhaps (%s); training goes on with the release's way", config.weights, ", ".join(inside)
-            )
-        return activation_of(loaded)
+    if source.kind in (RUN, KERAS_FILE) and source.path:
+        return told_by(model_config(source.path)).get("activation", "relu")
     return source.facts.activation
 
 

@@ -39,6 +39,13 @@ def warn_of_slow_precision(precision: str, devices: Sequence[str]) -> float:
     return narrow / wide
 
 
+def training_devices() -> tuple[str, ...]:
+    """Names of the devices of the strategy in whose scope this is called; outside of one of the device that TensorFlow takes by itself."""
+    if tf.distribute.has_strategy():
+        return tuple(tf.distribute.get_strategy().extended.worker_devices)
+    return ("GPU:0",) if tf.config.list_physical_devices("GPU") else ("CPU:0",)
+
+
 def _seconds(dtype: str) -> float:
     """The shortest time of a forward and backward pass of one 3x3 convolution."""
     with tf.device("/CPU:0"):

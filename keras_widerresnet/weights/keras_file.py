@@ -12,7 +12,7 @@ import numpy as np
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.weights.layers import LayerArrays
 
-_ARCHIVE_MEMBER = "model.weights.h5"
+_ARCHIVE_MEMBER, _ARCHIVE_CONFIG = "model.weights.h5", "config.json"
 _LEGACY_ORDER = ("kernel", "gamma", "bias", "beta", "moving_mean", "moving_variance")  # as a layer's weights come
 _WITHOUT_WEIGHTS = {"optimizer", "optimizer_weights", "seed_generator"}
 _MOST_COMPRESSED = 1100  # no filter of HDF5 packs values more tightly
@@ -53,11 +53,17 @@ def is_keras_archive(path: pathlib.Path) -> bool:
 
 
 def model_config(path: pathlib.Path) -> str:
-    """The configuration, as JSON, of the whole model that an `.h5` file of earlier versions of Keras holds; empty for any other file."""
+    """The configuration, as JSON, of the whole model that a `.keras` archive, or an `.h5` file of earlier versions of Keras, holds.
+
+    Empty for any other file.
+    """
     try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                return archive.read(_ARCHIVE_CONFIG).decode(errors="replace")
         with h5py.File(path) as file:
             config = file.attrs.get("model_config", "")
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
         return ""
     return config.decode(errors="replace") if isinstance(config, bytes) else str(config)
 

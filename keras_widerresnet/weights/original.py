@@ -144,7 +144,7 @@ def _hdf5(path: pathlib.Path) -> Original:
     layers = read_keras_weights(path) if path.suffix in (".h5", ".hdf5") else LayerArrays({})
     if not any(is_of_backbone(layer) for layer in layers):
         return Original("resnet38d-tf", parameters, own_names)
-    return Original(KERAS_KIND, _of_layers(layers), told=_told(model_config(path)))
+    return Original(KERAS_KIND, _of_layers(layers), told=told_by(model_config(path)))
 
 
 def _of_layers(layers: LayerArrays) -> dict[str, np.ndarray]:
@@ -158,8 +158,8 @@ def _of_layers(layers: LayerArrays) -> dict[str, np.ndarray]:
     return parameters
 
 
-def _told(config: str) -> dict[str, str]:
-    """Activation and pool padding in the configuration of a whole model; nothing where there is none."""
+def told_by(config: str) -> dict[str, str]:
+    """`activation` and `pool_padding` of a network of ours, by the configuration of the whole model; nothing where that is empty."""
     told = {}
     if re.search(r'"class_name": *"LeakyReLU"', config):
         told["activation"] = "leaky_relu"
