@@ -14,5 +14,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 @wrapt.when_imported("keras")
 def _register_layers(_: object) -> None:
     """Saved networks load in Keras once this package was imported, whatever was used of it."""
-    for name in ("units", "enlarge"):
+    for name in ("units", "enlarge", "export.fold"):
         importlib.import_module(f"{__name__}.{name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 
 import keras
@@ -19,9 +20,25 @@ from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.checksums import check_known, checksums, recognise
 from keras_widerresnet.weights.find import converted_name, home
 from keras_widerresnet.weights.keras_file import read_keras_weights
+from keras_widerresnet.weights.layers import is_of_backbone
 from keras_widerresnet.weights.official import layer_arrays
-from keras_widerresnet.weights.original import OFFICIAL_KIND, PSA_CLASSIFIER, Original, read_original
+from keras_widerresnet.weights.original import OFFICIAL_KIND, Original, read_original
 from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained
+
+
+@dataclasses.dataclass(frozen=True)
+class Converted:
+    """What a conversion has left.
+
+    Args:
+        path: the file written.
+        values: the number of values in it, parameters and running statistics.
+        left: names, as they are in the source, of what no layer of the network takes.
+    """
+
+    path: pathlib.Path
+    values: int
+    left: tuple[str, ...]
 
 
 def convert(source: str | pathlib.Path, structure: str | Structure, output: str | pathlib.Path, width: float = 1.0) -> int:
@@ -45,17 +62,23 @@ def convert(source: str | pathlib.Path, structure: str | Structure, output: str 
             missing, unused or of another shape.
     """
     check_known(source, structure)
-    return _write(source, structure, pathlib.Path(output), width)
+    return _write(source, structure, pathlib.Path(output), width).values
 
 
 def convert_file(config: ConversionConfig) -> tuple[pathlib.Path, int]:
+    """As `convert_named`; returns the file written and the number of values in it."""
+    converted = convert_named(config)
+    return converted.path, converted.values
+
+
+def convert_named(config: ConversionConfig) -> Converted:
     """Converts an original file for a structure, or a published file, whose checksum then says what it is.
 
     Args:
         config: what to convert, and where to.
 
     Returns:
-        The file written, and the number of values in it.
+        The file written, and what it holds and leaves out.
 
     Raises:
         InputError: if the source is not what it should be, does not fit, or the output exists.
@@ -71,22 +94,22 @@ def convert_file(config: ConversionConfig) -> tuple[pathlib.Path, int]:
         names = ", ".join(PRETRAINED)
         raise InputError(f"--output is needed with --model={config.model}; only published files ({names}) have a place in the cache")
     check_absent(output, config.overwrite)
-    values = _write(source, structure, output, config.width)
+    converted = _write(source, structure, output, config.width)
     if config.verify:
         compare(source, output)
-    return output, values
+    return converted
 
 
 def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> None:
-    """Reads both files again and compares every value.
+    """Reads both files again and compares every value; what is in the source alone, behind features, is left aside.
 
     Raises:
         InputError: naming the first layer that is not equal to the bit.
     """
     original = read_original(source)
     expected, found = layer_arrays(original.parameters), read_keras_weights(converted)
-    expected.pop(PSA_CLASSIFIER.removesuffix("_weight"), None)
-    for name in sorted(expected.keys() | found.keys()):
+    compared = found.keys() | {name for name in expected if original.classes or is_of_backbone(name)}
+    for name in sorted(compared):
         ours, theirs = found.get(name, []), expected.get(name, [])
         if len(ours) != len(theirs) or not all(map(np.array_equal, ours, theirs)):
             raise InputError(f"{str(converted)!r} differs from {str(source)!r} in layer {name}")
@@ -108,15 +131,15 @@ def _published(source: pathlib.Path, model: str) -> tuple[Pretrained, OriginalFi
     return known
 
 
-def _write(source: str | pathlib.Path, structure: str | Structure, output: pathlib.Path, width: float) -> int:
+def _write(source: str | pathlib.Path, structure: str | Structure, output: pathlib.Path, width: float) -> Converted:
     if not output.name.endswith(".weights.h5"):
         raise InputError(f"The output's name must end in .weights.h5. Received: {str(output)!r}")
     original = read_original(source)
     model, facts = _network(original, structure, width), _facts(original, find_structure(structure), width)
-    arrays = layer_arrays(original.parameters)
+    arrays = layer_arrays(original.parameters, original.own_names)
     ignore_head = original.classes is None
     original.parameters.clear()  # so that each array is let go when it is assigned
-    assign_weights(model, arrays, repr(str(source)), ignore_head)
+    left = assign_weights(model, arrays, repr(str(source)), ignore_head)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with replacing(output) as temporary:
@@ -124,14 +147,21 @@ def _write(source: str | pathlib.Path, structure: str | Structure, output: pathl
             facts.save_beside(output)  # before the weights are in place, so that none are there without it
     except OSError as error:
         raise InputError(f"{str(output)!r} cannot be written: {error}") from None
-    return model.count_params()
+    return Converted(output, model.count_params(), left)
 
 
 def _network(original: Original, structure: str | Structure, width: float) -> keras.Model:
     """The network, all zeros, whose weights `original` holds."""
     with kernels_at_zero():
         if original.classes and original.classifier_convs:
-            return WideResNetFCN(structure, original.classes, original.classifier_convs, width=width)
+            return WideResNetFCN(
+                structure,
+                original.classes,
+                original.classifier_convs,
+                pool_padding=original.pool_padding,
+                width=width,
+                activation=original.activation or "relu",
+            )
         return WiderResNet(
             structure,
             include_top=bool(original.classes),
@@ -139,7 +169,7 @@ def _network(original: Original, structure: str | Structure, width: float) -> ke
             classes=original.classes or 0,  # without the top it means nothing
             pool_padding=original.pool_padding,
             width=width,
-            activation=original.activation,
+            activation=original.activation or "relu",
         )
 
 
@@ -152,7 +182,7 @@ def _facts(original: Original, structure: Structure, width: float) -> Facts:
         width=width,
         # The official release trains with one convention and evaluates with another: its files leave the choice.
         pool_padding="" if original.kind == OFFICIAL_KIND else original.pool_padding,
-        activation=original.activation,
+        activation=original.activation or "relu",
         task=task if original.classes else "",
         classes=original.classes,
         classifier_convs=original.classifier_convs,

@@ -1,6 +1,11 @@
 """The exceptions that are for people: their message is all that needs to be shown."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception of a library says, as far as it goes into a message of ours; its kind where it says nothing."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 class InputError(ValueError):
     """Bad input from the user; its message says what was wrong and what would be right.
 

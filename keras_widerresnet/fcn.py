@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Sequence
 
 import keras
@@ -11,7 +12,8 @@ from keras import layers
 from keras_widerresnet import units
 from keras_widerresnet.enlarge import Enlarge
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.networks import WiderResNet
+from keras_widerresnet.models import check_beside
+from keras_widerresnet.networks import WiderResNet, checked_shape
 from keras_widerresnet.structures import HEAD_FILTERS, Structure, find_structure, scaled_filters
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.find import find_weights
@@ -32,6 +34,7 @@ def WideResNetFCN(
     dropout: float | tuple[float, float] = RELEASE_DROPOUT,
     width: float | Sequence[float] = 1.0,
     downsampling: str | Sequence[str] | None = None,
+    activation: str = "relu",
     frozen_batch_norm: bool = False,
     upsample: bool = False,
     name: str | None = None,
@@ -47,6 +50,7 @@ def WideResNetFCN(
             `"cityscapes"`; or a file of either kind of network.
         input_shape: (H, W, 3), sizes may be None.
         pool_padding, dropout, width, downsampling: as in `WiderResNet`; a single width scales `conv6a` too.
+        activation: of the backbone, as in `WiderResNet`; the head's is ReLU.
         frozen_batch_norm: as in `WiderResNet`; the release fine-tunes with it.
         upsample: enlarge the logits to the image's size (bicubic, see `enlarge`); H and W must then be multiples of the stride.
 
@@ -62,6 +66,7 @@ def WideResNetFCN(
         raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
     structure = find_structure(backbone)
     stride = output_stride or structure.output_stride
+    input_shape = checked_shape(input_shape)
     if upsample and any(size and size % stride for size in input_shape[:2]):
         raise InputError(f"With `upsample` the image's sides must be multiples of the output stride, {stride}. Received: {input_shape}")
     features = WiderResNet(
@@ -73,6 +78,7 @@ def WideResNetFCN(
         dropout=dropout,
         width=width,
         downsampling=downsampling,
+        activation=activation,
         frozen_batch_norm=frozen_batch_norm,
     )
     x = features.output
@@ -86,9 +92,10 @@ def WideResNetFCN(
         x = Enlarge(stride, name="upsample")(x)
     model = keras.Model(features.inputs, x, name=name or f"{features.name}_fcn")
     if weights is not None:
-        arrays = find_weights(weights, structure, include_top=False, pool_padding=pool_padding)
-        has_head = any(name.startswith("linear") and found[0].ndim == 4 for name, found in arrays.items())
-        assign_weights(model if has_head else features, arrays, repr(weights), ignore_head=not has_head)
+        check_beside(weights, structure, activation)
+        arrays = find_weights(weights, structure, include_top=False, activation=activation, pool_padding=pool_padding)
+        has_head = any(re.fullmatch(r"linear\d+", name) and found and found[0].ndim == 4 for name, found in arrays.items())
+        assign_weights(model if has_head else features, arrays, repr(str(weights)), ignore_head=not has_head)
     return model
 
 

@@ -11,23 +11,48 @@ import keras
 import numpy as np
 
 from keras_widerresnet import models
-from keras_widerresnet.errors import InputError
+from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.fcn import WideResNetFCN
-from keras_widerresnet.models import Facts, Source
+from keras_widerresnet.models import NO_PREPROCESSING, Facts, Source
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import Structure, find_structure, same_network
 from keras_widerresnet.texts import check_class_names, read_class_names
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.checksums import checksums, recognise
 from keras_widerresnet.weights.find import find_weights
+from keras_widerresnet.weights.layers import shortened
 from keras_widerresnet.weights.official import layer_arrays
-from keras_widerresnet.weights.original import read_original
+from keras_widerresnet.weights.original import OFFICIAL_KIND, read_original
 from keras_widerresnet.weights.registry import Pretrained
 
 ANY_SIZE = (None, None, 3)
 OUTPUT_STRIDE = 8
 FROZEN = "which holds a frozen graph"
 Arrays = dict[str, list[np.ndarray]]
+# Layers that leave the range of values as it is, or are nothing in inference: any other before a convolution may normalise.
+_NEUTRAL = (
+    keras.layers.InputLayer,
+    keras.layers.Identity,
+    keras.layers.ZeroPadding2D,
+    keras.layers.Cropping2D,
+    keras.layers.CenterCrop,
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout2D,
+    keras.layers.Reshape,
+    keras.layers.Flatten,
+    keras.layers.AveragePooling2D,
+    keras.layers.MaxPooling2D,
+    keras.layers.GlobalAveragePooling2D,
+    keras.layers.GlobalMaxPooling2D,
+)
+_CONVOLUTIONS = (
+    keras.layers.Conv2D,
+    keras.layers.Conv2DTranspose,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.SeparableConv2D,
+    keras.layers.Dense,
+    keras.layers.EinsumDense,
+)
 
 
 def load_keras_file(path: str | pathlib.Path) -> keras.Model:
@@ -39,7 +64,7 @@ def load_keras_file(path: str | pathlib.Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds
-        raise InputError(f"{str(path)!r} cannot be loaded as a Keras model: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{str(path)!r} cannot be loaded as a Keras model: {first_line(error)}") from None
 
 
 def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", output_stride: int = OUTPUT_STRIDE) -> keras.Model:
@@ -65,22 +90,109 @@ def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", 
     return network
 
 
-def load_arrays(source: Source, structure: Structure, include_top: bool) -> Arrays:
+def takes_pixels(network: keras.Model, source: Source, preprocessing: str) -> bool:
+    """Whether a network takes RGB values 0..255 as they are, rather than as `preprocess_input` makes them.
+
+    Args:
+        network: the source's, as it was loaded.
+        source: where it comes from.
+        preprocessing: one of `models.PREPROCESSINGS`; empty to look into the network.
+
+    Raises:
+        InputError: if that is not said, and the network has layers of its own between its input and its first convolution; or if it is
+            said of published weights, whose preprocessing is known.
+    """
+    if source.record:
+        if preprocessing == NO_PREPROCESSING:
+            raise InputError(f"{source.text!r} takes images normalised as the release does: leave out --preprocessing=none")
+        return False
+    if preprocessing:
+        return preprocessing == NO_PREPROCESSING
+    found = layers_before_convolution(network)
+    if found:
+        raise InputError(
+            f"{source.text!r} has layers of its own between its input and its first convolution, {', '.join(shortened(found))}: say "
+            "whether they normalise. --preprocessing=none gives the model RGB values 0..255 as they are, --preprocessing=release "
+            "normalises them before"
+        )
+    return False
+
+
+def layers_before_convolution(network: keras.Model) -> list[str]:
+    """What a network does to its input before the first convolution, or other layer with a kernel, that may change the range of values.
+
+    Returns:
+        The layers and operations by name and type, those of nested models after the model's name; none for the networks of this package.
+    """
+    found: list[str] = []
+    _walk(network, "", found)
+    return found
+
+
+def last_layer(network: keras.Model) -> keras.Layer:
+    """The layer that gives a network's output, inside of nested models too."""
+    last = network.layers[-1]
+    return last_layer(last) if isinstance(last, keras.Model) and last.layers else last
+
+
+def _walk(model: keras.Model, place: str, found: list[str]) -> bool:
+    """Follows the input through a model until it is convolved; returns whether the output is reached before that."""
+    if isinstance(model, keras.Sequential):
+        return all(_still_raw(layer, place, found) for layer in model.layers)
+    if not isinstance(model, keras.Function):
+        found.append(f"{place}{model.name} ({type(model).__name__}, which cannot be looked into)")
+        return False
+    raw = {id(tensor) for tensor in model.inputs}
+    for operation in model.operations:
+        reached = [node for node in operation._inbound_nodes if any(id(tensor) in raw for tensor in node.arguments.keras_tensors)]
+        if reached and _still_raw(operation, place, found):
+            raw |= {id(tensor) for node in reached for tensor in node.outputs}
+    return any(id(tensor) in raw for tensor in model.outputs)
+
+
+def _still_raw(operation: keras.Operation, place: str, found: list[str]) -> bool:
+    """Whether what comes out of an operation has not been convolved yet; adds it to `found` if it may have changed values."""
+    if isinstance(operation, keras.Model):
+        return _walk(operation, f"{place}{operation.name}/", found)
+    is_linear = isinstance(operation, keras.layers.Activation) and operation.activation is keras.activations.linear
+    if isinstance(operation, _NEUTRAL) or is_linear:
+        return True
+    if isinstance(operation, _CONVOLUTIONS) and not _keeps_channels(operation):
+        return False
+    found.append(f"{place}{operation.name} ({type(operation).__name__})")
+    return not any("kernel" in weight.name for weight in getattr(operation, "weights", ())) or _keeps_channels(operation)
+
+
+def _keeps_channels(operation: keras.Operation) -> bool:
+    """Whether a convolution is of single pixels and as many channels come out as go in: a normalisation may be written so."""
+    kernel = next((weight for weight in getattr(operation, "weights", ()) if "kernel" in weight.name), None)
+    if kernel is None or len(kernel.shape) != 4 or tuple(kernel.shape[:2]) != (1, 1):
+        return False
+    return isinstance(operation, keras.layers.DepthwiseConv2D) or kernel.shape[2] == kernel.shape[3]
+
+
+def load_arrays(source: Source, structure: Structure, include_top: bool, *, activation: str = "relu", pool_padding: str = "") -> Arrays:
     """Layer name -> arrays of a source, whatever network it is for, of the structure that the source itself tells or else of this one.
 
     Args:
         source: of any kind but a SavedModel.
         structure: the structure where the source tells none.
         include_top: whether the classifier is wanted, where the weights have a name.
+        activation: of the network that takes them.
+        pool_padding: of that network; empty for the convention of the weights.
 
     Raises:
-        InputError: if the weights cannot be found or read.
+        InputError: if the weights cannot be found or read, or are of a network of another activation or pool convention.
     """
     source.check_is_no_saved_model(FROZEN)
     if source.record:
         own = source.structure or structure
-        return find_weights(source.record.name, own, include_top=include_top and not source.record.classifier_convs)
-    return find_weights(str(source.path), structure)
+        with_classifier = include_top and not source.record.classifier_convs
+        padding = source.pool_padding(pool_padding)
+        return find_weights(source.record.name, own, include_top=with_classifier, activation=activation, pool_padding=padding)
+    if source.facts.activation != activation and source.kind == models.WEIGHTS_FILE:
+        raise InputError(f"{source.text!r} is of a network with activation {source.facts.activation!r}. Received: {activation!r}")
+    return find_weights(str(source.path), structure, activation=activation)
 
 
 def class_names(source: Source, classes: int, file: str, of_data: Callable[[str], Sequence[str]]) -> tuple[str, ...]:
@@ -156,21 +268,32 @@ def _read_file(source: Source) -> tuple[Facts, Arrays]:
     if known and not same_network(known[0].structure, structure):
         raise InputError(f"{source.text!r} is {known[1].name}: it is of Model {known[0].structure}, not of {structure}")
     original = read_original(str(source.path))
-    padding = "" if original.kind == "mxnet" else original.pool_padding  # of official files the choice is the user's
-    facts = Facts(structure=structure.name or str(structure), pool_padding=padding, activation=original.activation)
-    return facts, layer_arrays(original.parameters)
+    # Of official files the choice is the user's.
+    padding = "" if original.kind == OFFICIAL_KIND else original.pool_padding
+    facts = Facts(structure=structure.name or str(structure), pool_padding=padding, activation=original.activation or "relu")
+    return facts, layer_arrays(original.parameters, original.own_names)
 
 
 def _of_arrays(source: Source, facts: Facts, arrays: Arrays, width: float, pool_padding: str, output_stride: int) -> keras.Model:
     """The network of a file's head, at its initial weights."""
-    heads = {name: found[0].ndim for name, found in arrays.items() if re.fullmatch(r"linear\d+", name)}
+    heads = {name: found[0] for name, found in arrays.items() if re.fullmatch(r"linear\d+", name) and found}
     if not heads:
         raise InputError(f"{source.text!r} holds no classifier and no segmentation head (a layer linear<classes>)")
-    (name, dimensions), *_ = heads.items()
-    classes = int(name.removeprefix("linear"))
+    (name, kernel), *_ = heads.items()
+    classes, dimensions = int(name.removeprefix("linear")), kernel.ndim
+    if kernel.shape[-1:] != (classes,):  # a network of the name's size would be built first
+        raise InputError(f"{source.text!r} is damaged: {name} is of shape {kernel.shape}, not of {classes:,} classes")
     if dimensions == 4:
         convolutions = 2 if "conv6a" in arrays else 1
-        return WideResNetFCN(facts.structure, classes, convolutions, output_stride, pool_padding=pool_padding, width=width)
+        return WideResNetFCN(
+            facts.structure,
+            classes,
+            convolutions,
+            output_stride,
+            pool_padding=pool_padding,
+            width=width,
+            activation=facts.activation,
+        )
     return WiderResNet(
         facts.structure,
         input_shape=ANY_SIZE,

@@ -6,16 +6,17 @@ import dataclasses
 import json
 import pathlib
 
-from keras_widerresnet.errors import InputError
+from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.files import replacing
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.label_maps import LABEL_MAPS
 from keras_widerresnet.options import MODEL, did_you_mean, option
 from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 from keras_widerresnet.runs import CLASSIFICATION, SEGMENTATION, Run
-from keras_widerresnet.structures import POOL_PADDINGS, Structure, find_structure
+from keras_widerresnet.structures import POOL_PADDINGS, Structure, find_structure, same_network
 from keras_widerresnet.texts import read_lines
 from keras_widerresnet.weights.first_bytes import is_original
+from keras_widerresnet.weights.keras_file import is_keras_archive, model_config
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained, imagenet_record
 
 PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KINDS = (
@@ -26,6 +27,7 @@ PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KIN
     "SavedModel version",
     "original file",
 )
+PREPROCESSINGS = RELEASE_PREPROCESSING, NO_PREPROCESSING = "release", "none"
 DEFAULT_MODEL = "A"
 IMAGENET = "imagenet"
 GRAPH_FILE, LABELS_FILE = "saved_model.pb", "assets/labels.txt"
@@ -34,7 +36,7 @@ _WEIGHTS_SUFFIX, _SIDECAR_SUFFIX = ".weights.h5", ".weights.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How a network is built where its weights do not tell it."""
+    """How a network is built, and what it takes, where its weights do not tell it."""
 
     model: str = option(
         "",
@@ -47,6 +49,13 @@ class BuildOptions:
         help="padding of the max pools; empty for the published protocol's, what the weights tell, or ceil",
         group=MODEL,
         choices=("", *POOL_PADDINGS),
+    )
+    preprocessing: str = option(
+        "",
+        help="what is done to RGB values 0..255 before a saved model sees them: release (normalised as the release does) or none (the "
+        "model does it itself); empty for release, unless the model has layers of its own before its first convolution",
+        group=MODEL,
+        choices=("", *PREPROCESSINGS),
     )
 
 
@@ -157,7 +166,11 @@ def find_source(weights: str, model: str = "") -> Source:
     if weights == IMAGENET or weights in PRETRAINED:
         return _pretrained(weights, model)
     path = pathlib.Path(weights).expanduser()
-    if not path.exists():
+    try:
+        is_there = bool(weights) and path.exists()
+    except (OSError, ValueError) as error:  # a name that no file can have, or a folder that may not be looked into
+        raise InputError(f"No model can be read at {weights!r}: {first_line(error)}") from None
+    if not is_there:
         raise InputError(f"Nothing at {weights!r}. {what_a_model_is()}{did_you_mean(weights, (IMAGENET, *PRETRAINED))}")
     if path.is_dir():
         run = Run.at(path)
@@ -169,9 +182,30 @@ def find_source(weights: str, model: str = "") -> Source:
         return Source(weights, KERAS_FILE, path, _of_structure(_facts_of_run(run) if run else Facts(), model), run=run)
     if path.name.endswith(_WEIGHTS_SUFFIX):
         return Source(weights, WEIGHTS_FILE, path, _of_structure(_read_sidecar(path), model))
-    if not is_original(path):
+    try:
+        is_known = path.is_file() and is_original(path)
+    except OSError as error:
+        raise InputError(f"No model can be read at {weights!r}: {error.strerror}") from None
+    if not is_known:
         raise InputError(f"{weights!r} is no model: it begins like no weights file. {what_a_model_is()}")
+    if is_keras_archive(path):
+        raise InputError(f"{weights!r} is a model that Keras saved: its name must end in .keras")
+    if path.suffix in (".h5", ".hdf5") and model_config(path):
+        return Source(weights, KERAS_FILE, path, _of_structure(_facts_of_run(run) if run else Facts(), model), run=run)
     return Source(weights, ORIGINAL_FILE, path, Facts(structure=model))
+
+
+def check_beside(weights: str | pathlib.Path, structure: Structure, activation: str) -> None:
+    """Raises `InputError` if the sidecar of a `.weights.h5` file says that it is of another network, whose shapes may be the same."""
+    path = pathlib.Path(weights)
+    facts = _read_sidecar(path) if path.name.endswith(_WEIGHTS_SUFFIX) and path.is_file() else Facts()
+    if facts.structure and not same_network(facts.structure, structure):
+        raise InputError(
+            f"{str(weights)!r} is of {facts.structure}, says {sidecar(path).name}, and fits the shapes, but not the halvings, of similar "
+            f"networks. Received: {structure.name or structure}"
+        )
+    if facts.activation != Facts.activation and facts.activation != activation:
+        raise InputError(f"{str(weights)!r} needs activation={facts.activation!r}, says {sidecar(path).name}. Received: {activation!r}")
 
 
 def what_a_model_is() -> str:
@@ -218,13 +252,15 @@ def _of_structure(facts: Facts, model: str) -> Facts:
 def _facts_of_run(run: Run) -> Facts:
     # A structure whose halvings were chosen by a flag has no name.
     structure = "" if run.flags.get("downsampling") else run.flags.get("structure", "")
+    if structure:
+        structure = run.structure.name or str(run.structure)
     return Facts(
         structure=structure,
-        width=float(run.flags.get("width", 1)),
+        width=run.number("width", 1),
         pool_padding=run.flags.get("pool_padding", ""),
         task=run.task,
         classes=len(run.class_names) or None,
-        classifier_convs=int(run.flags.get("classifier_convs", 0)),
+        classifier_convs=int(run.number("classifier_convs", 0)),
         class_names=run.class_names,
     )
 
@@ -245,6 +281,11 @@ def _read_sidecar(weights: pathlib.Path) -> Facts:
         return Facts()
     try:
         content = json.loads(path.read_text())
-        return Facts(**{**content, "class_names": tuple(content.get("class_names", ()))})
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{str(path)!r} does not say what network {weights.name} is of: {error}") from None
+        facts = Facts(**{**content, "class_names": tuple(content.get("class_names", ()))})
+        if facts.structure:
+            find_structure(facts.structure)
+        if not isinstance(facts.width, (int, float, type(None))):
+            raise TypeError(f"width is {facts.width!r}")
+        return facts
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{str(path)!r} does not say what network {weights.name} is of: {first_line(error)}") from None

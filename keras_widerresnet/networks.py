@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import pathlib
 import re
 from collections.abc import Callable, Sequence
@@ -11,11 +12,13 @@ from keras import layers
 
 from keras_widerresnet import units
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.models import check_beside
 from keras_widerresnet.structures import MAX_HALVINGS, POOL_PADDINGS, STRUCTURES, Structure, Unit, find_structure, stage_filters
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.find import find_weights
 
 POOLINGS = (None, "avg", "max")
+IMAGE_CHANNELS = (1, 3, 4)  # grey, RGB, RGB with alpha
 _ARGUMENTS = """
     Args:
         include_top: whether to end in global average pooling and the `linear{classes}` classifier; without it the network ends in
@@ -96,8 +99,9 @@ def WiderResNet(
     inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
     model = keras.Model(inputs, x, name=name or _model_name(structure))
     if weights is not None:
+        check_beside(weights, structure, activation)
         arrays = find_weights(weights, structure, include_top=include_top, activation=activation, pool_padding=pool_padding)
-        assign_weights(model, arrays, repr(weights), ignore_head=not include_top)
+        assign_weights(model, arrays, repr(str(weights)), ignore_head=not include_top)
     return model
 
 
@@ -109,6 +113,30 @@ WiderResNet.__doc__ = """A wide residual network of any structure (arXiv:1611.10
 """ + _ARGUMENTS.split("Args:\n", 1)[1]
 
 
+def checked_shape(shape: Sequence[int | None]) -> tuple[int | None, int | None, int]:
+    """The shape of an image (height, width, channels), without the batch.
+
+    Raises:
+        InputError: if it is none, or is one with channels first.
+    """
+    wanted = "The input must be of shape (height, width, channels), channels last, 3 for RGB"
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise InputError(f"{wanted}. Received: {shape!r}")
+    shape = tuple(shape)
+    if len(shape) == 4:
+        raise InputError(f"{wanted}, and without the batch: {shape[1:]}. Received: {shape}")
+    if len(shape) == 3 and shape[0] in IMAGE_CHANNELS and shape[-1] not in IMAGE_CHANNELS:
+        raise InputError(f"{wanted}: {(*shape[1:], shape[0])}. Received channels first: {shape}")
+    if len(shape) != 3 or not _is_count(shape[2]) or not all(side is None or _is_count(side) for side in shape[:2]):
+        raise InputError(f"{wanted}. Received: {shape}")
+    height, width, channels = (side and int(side) for side in shape)
+    return height, width, channels or 0
+
+
+def _is_count(number: object) -> bool:
+    return isinstance(number, numbers.Integral) and not isinstance(number, bool) and int(number) > 0
+
+
 def _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride):
     if input_tensor is not None:
         if not isinstance(input_tensor, keras.KerasTensor):
@@ -116,9 +144,8 @@ def _image_input(input_tensor, input_shape, structure, include_top, pool_padding
         shape = tuple(input_tensor.shape[1:])
     else:
         size = structure.crop_size if include_top else None
-        shape = (size, size, 3) if input_shape is None else tuple(input_shape)
-    if len(shape) != 3 or not isinstance(shape[-1], int) or shape[-1] < 1:
-        raise InputError(f"The input must be of shape (height, width, channels), channels last, 3 for RGB. Received: {shape}")
+        shape = (size, size, 3) if input_shape is None else input_shape
+    shape = checked_shape(shape)
     for size in shape[:2]:
         if size is not None:
             structure.spatial_sizes(size, pool_padding=pool_padding, output_stride=output_stride)

@@ -6,7 +6,10 @@ import csv
 import dataclasses
 import functools
 import importlib.metadata
+import io
 import json
+import math
+import os
 import pathlib
 import platform
 import shutil
@@ -17,6 +20,7 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
 from keras_widerresnet.options import defaults_of, flag_line, flag_lines, options_of
 from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
+from keras_widerresnet.structures import Structure, find_structure
 
 # What every run has.
 FLAGS_FILE, VERSIONS_FILE, FACTS_FILE, METRICS_FILE = "flags.txt", "versions.json", "run.json", "metrics.csv"
@@ -70,7 +74,7 @@ class Run:
     def at(cls, path: str | pathlib.Path) -> Run | None:
         """The run at `path`; None where that is no run directory."""
         path = pathlib.Path(path)
-        return cls(path) if (path / FLAGS_FILE).is_file() else None
+        return cls(path) if os.path.isfile(path / FLAGS_FILE) else None  # False for names that no file can have, too
 
     @classmethod
     def finished(cls, path: str | pathlib.Path) -> Run:
@@ -87,19 +91,84 @@ class Run:
     @functools.cached_property
     def flags(self) -> dict[str, str]:
         """Name -> value as it was written, of all options that the run depends on."""
-        lines = (self.path / FLAGS_FILE).read_text().splitlines()
-        return dict(line[2:].split("=", 1) for line in lines if line.startswith("--") and "=" in line)
+        path = self.path / FLAGS_FILE
+        flags = {}
+        for number, line in enumerate(_text(path).splitlines(), 1):
+            if not line.strip() or line.startswith(("#", "//")):  # as in any flag file
+                continue
+            name, equals, value = line.removeprefix("--").partition("=")
+            if not line.startswith("--") or not equals:
+                raise _damaged(path, f"line {number} is no --name=value: {line[:80]!r}")
+            flags[name] = value
+        return flags
 
     @property
     def flags_text(self) -> str:
         """The run's flag file."""
-        return (self.path / FLAGS_FILE).read_text().strip()
+        return _text(self.path / FLAGS_FILE).strip()
+
+    def flag(self, name: str) -> str:
+        """The value of an option as it was written.
+
+        Raises:
+            InputError: if the flag file does not have it.
+        """
+        if name not in self.flags:
+            raise _damaged(self.path / FLAGS_FILE, f"it has no line --{name}=…")
+        return self.flags[name]
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """The value of an option that is a number.
+
+        Args:
+            name: the option.
+            default: its value where the flag file does not have it; None if it must.
+
+        Raises:
+            InputError: if there is none, or it is not finite.
+        """
+        text = str(default) if default is not None and name not in self.flags else self.flag(name)
+        value = _finite(text)
+        if value is None:
+            raise _damaged(self.path / FLAGS_FILE, f"--{name} is no finite number: {text!r}")
+        return value
+
+    @property
+    def structure(self) -> Structure:
+        """The network's structure, with the halvings that were chosen.
+
+        Raises:
+            InputError: if the flag file does not tell it.
+        """
+        name = self.flag("structure")
+        try:
+            return find_structure(name).halved_by(self.flags.get("downsampling", ""))
+        except InputError as error:
+            raise _damaged(self.path / FLAGS_FILE, error) from None
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
         """Task, class names, numbers of images, protocol and, at the end, results; empty for runs of versions that did not keep them."""
         path = self.path / FACTS_FILE
-        return json.loads(path.read_text()) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        text = _text(path)
+        try:
+            facts = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise _damaged(path, error) from None
+        if not isinstance(facts, dict):
+            raise _damaged(path, "it holds no object of JSON")
+        expected = {
+            "task": (lambda value: value in (CLASSIFICATION, SEGMENTATION), f"{CLASSIFICATION!r} or {SEGMENTATION!r}"),
+            "class_names": (_is_texts, "a list of texts"),
+            "protocol": (lambda value: isinstance(value, dict), "an object"),
+            "results": (lambda value: isinstance(value, list) and all(_is_texts(row) and len(row) == 2 for row in value), "pairs of texts"),
+        }
+        for name, (is_right, what) in expected.items():
+            if name in facts and not is_right(facts[name]):
+                raise _damaged(path, f"{name!r} must be {what}. It is {str(facts[name])[:80]!r}")
+        return facts
 
     @property
     def task(self) -> str:
@@ -118,19 +187,57 @@ class Run:
         if not kept:
             return None
         kept = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
-        return SegmentationProtocol(**kept) if self.task == SEGMENTATION else ClassificationProtocol(**kept)
+        try:
+            return SegmentationProtocol(**kept) if self.task == SEGMENTATION else ClassificationProtocol(**kept)
+        except (TypeError, ValueError) as error:
+            raise _damaged(self.path / FACTS_FILE, f"'protocol' is none of {self.task}: {error}") from None
 
     @property
     def is_finished(self) -> bool:
         return (self.path / REPORT_FILE).is_file()
 
     def metrics(self) -> list[dict[str, float]]:
-        """The rows of its epochs; none before the first is over."""
+        """The rows of its epochs; none before the first is over.
+
+        Raises:
+            InputError: naming the first line that is not one of numbers.
+        """
+        return [{key: float(value) for key, value in row.items()} for row in self._metrics_table()[1]]
+
+    def scores(self, name: str) -> list[float]:
+        """One column of the rows of its epochs, e.g. `"val_accuracy"`.
+
+        Raises:
+            InputError: if there is no such column, or one of its numbers is not finite.
+        """
+        path, rows = self.path / METRICS_FILE, self.metrics()
+        for number, row in enumerate(rows, 2):
+            if name not in row:
+                raise _damaged(path, f"it has no column {name!r}; its columns are {', '.join(row)}")
+            if not math.isfinite(row[name]):
+                raise _damaged(path, f"{name} in line {number} is {row[name]}")
+        return [row[name] for row in rows]
+
+    def _metrics_table(self) -> tuple[Sequence[str], list[dict[str, str]]]:
+        """Names of the columns, and the rows as they are written, each of as many numbers."""
         path = self.path / METRICS_FILE
         if not path.is_file():
-            return []
-        with path.open(newline="") as file:
-            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+            return (), []
+        reader = csv.DictReader(io.StringIO(_text(path), newline=""))
+        try:
+            rows = list(reader)
+        except csv.Error as error:
+            raise _damaged(path, error) from None
+        names = tuple(reader.fieldnames or ())
+        if not names:
+            raise _damaged(path, "it is empty")
+        if len(set(names)) < len(names):
+            raise _damaged(path, f"a column is there twice: {', '.join(names)}")
+        for number, row in enumerate(rows, 2):
+            wrong = [value for value in row.values() if not isinstance(value, str) or not _is_number(value)]
+            if wrong or None in row:
+                raise _damaged(path, f"line {number} has not one number for each of {', '.join(names)}")
+        return names, rows
 
     def results(self) -> list[tuple[str, str]]:
         """The report's table of results, (what, value); none before the report is written."""
@@ -140,14 +247,19 @@ class Run:
 
     def _reported_results(self) -> list[tuple[str, str]]:
         """The first table of the report, for runs that kept their results nowhere else."""
-        lines = iter((self.path / REPORT_FILE).read_text().splitlines())
+        lines = iter(_text(self.path / REPORT_FILE).splitlines())
         table = []
         for line in lines:
             if line.startswith("|"):
                 table.append(tuple(cell.strip() for cell in line.strip("|").split("|")))
             elif table:
                 break
-        return [(what, value) for what, value in table[2:]]
+        return [(row[0], row[1]) for row in table[2:] if len(row) == 2]
+
+    def check_task(self, task: str, why: str) -> None:
+        """Raises `InputError` for a run of another task; `why` says what is done with which runs."""
+        if self.task != task:
+            raise InputError(f"{str(self.path)!r} is a run of {self.task}; {why}")
 
     def final_network(self) -> pathlib.Path:
         """The file of the network after the last step.
@@ -252,19 +364,54 @@ def versions() -> dict[str, str]:
 
 
 def forget_later_epochs(run: Run, epochs_done: int, score: str) -> float:
-    """Removes rows of epochs that a killed run logged but did not checkpoint; returns the best validation score of the rest."""
+    """Removes rows of epochs that a killed run logged but did not checkpoint; returns the best validation score of the rest.
+
+    Raises:
+        InputError: if the file is damaged, or has not one row for each of the epochs that are done.
+    """
     path = run.path / METRICS_FILE
     if not path.exists() or not epochs_done:
         path.unlink(missing_ok=True)
         return -1.0
-    with path.open(newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if int(row["epoch"]) < epochs_done]
+    names, table = run._metrics_table()
+    if table and "epoch" not in names:
+        raise _damaged(path, f"it has no column 'epoch'; its columns are {', '.join(names)}")
+    rows = [row for row in table if float(row["epoch"]) < epochs_done]
+    if len(rows) != epochs_done:
+        raise _damaged(path, f"it has rows of {len(rows)} epochs, and {epochs_done} are done; --overwrite starts the run anew")
+    scores = run.scores(f"val_{score}")[: len(rows)]
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, reader.fieldnames or ())
+        writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
-    return max(float(row[f"val_{score}"]) for row in rows)
+    return max(scores)
+
+
+def _text(path: pathlib.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str | pathlib.Path, why: object) -> InputError:
+    return InputError(f"{str(path)!r} is damaged: {why}")
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _finite(text: str) -> float | None:
+    return float(text) if _is_number(text) and math.isfinite(float(text)) else None
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:

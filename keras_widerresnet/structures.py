@@ -150,6 +150,16 @@ class Structure:
         """This record with some fields changed; a changed network keeps neither name nor published results."""
         return dataclasses.replace(self, **{"name": "", "published": None, **changes})
 
+    def halved_by(self, downsampling: str) -> Structure:
+        """The structure with all its halvings done in one way; the same structure where `downsampling` is empty."""
+        return self.replace(downsampling=(downsampling,) * MAX_HALVINGS) if downsampling else self
+
+    def halvings_in_words(self, pool_padding: str, output_stride: int | None = None) -> str:
+        """How its resolution is halved, e.g. `"pool (ceil), pool (ceil), stride"`."""
+        dropped = self._dropped_halvings(output_stride)
+        ways = [self.halving_of(stage) for stage in self.halvings if stage not in dropped]
+        return ", ".join(f"{way} ({pool_padding})" if way == "pool" else way for way in ways) or "none"
+
     def output_strides(self) -> tuple[int, ...]:
         """The output strides this structure can have: its own and those reached by dilation, down to 8."""
         return tuple(2**count for count in range(len(self.halvings), min(3, len(self.halvings)) - 1, -1))
@@ -260,9 +270,11 @@ class Structure:
         channels = (self._last_channels(1.0), *(HEAD_FILTERS,) * (classifier_convs - 1), classes)
         return sum(9 * cin * cout + cout for cin, cout in itertools.pairwise(channels))
 
-    def multiply_adds(self, size: int | None = None, *, classes: int = 1000, width: float | Sequence[float] = 1.0) -> int:
+    def multiply_adds(
+        self, size: int | None = None, *, classes: int = 1000, width: float | Sequence[float] = 1.0, pool_padding: str = "ceil"
+    ) -> int:
         """Multiply-adds of convolutions and classifier for one square image of `size` pixels (default: the crop size)."""
-        sizes = self.spatial_sizes(size)
+        sizes = self.spatial_sizes(size, pool_padding=pool_padding)
         convolutions = self._convolutions(width, 3)
         return sum(k**2 * cin * cout * sizes[stage] ** 2 for k, cin, cout, stage in convolutions) + classes * self._last_channels(width)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -10,6 +11,7 @@ import queue
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
 import numpy as np
@@ -18,12 +20,12 @@ from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.runs import FINAL_FILE, REPORT_FILE, Run
 from keras_widerresnet.structures import Structure
+from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.training import faults
 from keras_widerresnet.training.config import NO_VALIDATION
 from research.config import StudyConfig
 
 PROGRAM = (sys.executable, "-m", "keras_widerresnet")
-CLASSES = 10  # of the data for which costs are matched
 _WIDTHS = np.arange(1, 129) / 64
 _SETTINGS_FILE = "settings.json"
 
@@ -43,24 +45,35 @@ class Point:
         return "deep-narrow" if self.is_deep else f"n{self.depth}-w{self.row:g}-s{self.seed}"
 
 
-def cost(structure: Structure, width: float, of: str) -> float:
-    """Multiply-adds of one image, or parameters."""
+@functools.cache
+def classes_of(data: str) -> int:
+    """The number of classes of a data set, by which costs are counted."""
+    return load_data(data, verify=False).classes
+
+
+def cost(structure: Structure, width: float, of: str, classes: int = 10) -> float:
+    """Multiply-adds of one image, or parameters, of a network of so many classes."""
     count = structure.parameters if of == "parameters" else structure.multiply_adds
-    return float(count(classes=CLASSES, width=width))
+    return float(count(classes=classes, width=width))
 
 
 def points(config: StudyConfig) -> list[Point]:
     """All runs, the costliest first, so that processes end at about the same time."""
-    found = []
+    found, classes = [], classes_of(config.data)
     for row in config.widths:
-        target = cost(config.built(config.depths[-1]), row, config.match)
+        target = cost(config.built(config.depths[-1]), row, config.match, classes)
         for depth in config.depths:
             structure = config.built(depth)
-            width = min(_WIDTHS, key=lambda w: abs(np.log(cost(structure, w, config.match) / target))) if config.match else row
+            width = min(_WIDTHS, key=_distance(structure, config.match, classes, target)) if config.match else row
             found += [Point(depth, row, float(width), seed) for seed in range(config.seeds)]
-    found.sort(key=lambda point: -cost(config.built(point.depth), point.width, "multiply_adds"))
+    found.sort(key=lambda point: -cost(config.built(point.depth), point.width, "multiply_adds", classes))
     deep = [Point(config.depths[-1], config.widths[0], config.widths[0], 0, is_deep=True)] if config.deep_epochs else []
     return deep + found
+
+
+def _distance(structure: Structure, of: str, classes: int, target: float) -> Callable[[float], float]:
+    """How far the cost at a width is from the wanted one."""
+    return lambda width: abs(np.log(cost(structure, width, of, classes) / target))
 
 
 def commands(config: StudyConfig, point: Point) -> tuple[list[str], list[str]]:
@@ -182,4 +195,7 @@ def final_error(run_dir: pathlib.Path) -> float:
     Raises:
         InputError: if there is none.
     """
-    return 1 - Run.finished(run_dir).metrics()[-1]["val_accuracy"]
+    scores = Run.finished(run_dir).scores("val_accuracy")
+    if not scores:
+        raise InputError(f"{str(run_dir)!r} has no row of an epoch")
+    return 1 - scores[-1]

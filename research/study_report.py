@@ -16,7 +16,7 @@ from keras_widerresnet.runs import REPORT_FILE, RESULTS_FILE
 from research import figures
 from research.cells import Cell
 from research.config import StudyConfig
-from research.study import CLASSES, Point, final_error, folders, points
+from research.study import Point, classes_of, final_error, folders, points
 
 HEADERS = ("units", "layers", "width", "multiply-adds", "parameters", "test error %", "lowest – highest", "effective depth", "of its units")
 
@@ -58,7 +58,7 @@ def read_cells(config: StudyConfig) -> list[Cell]:
 
 def _cell(config: StudyConfig, group: list[Point]) -> Cell:
     structure, width = config.built(group[0].depth), group[0].width
-    errors, depths = [], []
+    classes, errors, depths = classes_of(config.data), [], []
     for point in sorted(group, key=lambda point: point.seed):
         run, analysis = folders(config, point)
         errors.append(final_error(run))
@@ -68,8 +68,8 @@ def _cell(config: StudyConfig, group: list[Point]) -> Cell:
         width,
         sum(structure.units),
         structure.depth,
-        structure.multiply_adds(classes=CLASSES, width=width),
-        structure.parameters(classes=CLASSES, width=width),
+        structure.multiply_adds(classes=classes, width=width),
+        structure.parameters(classes=classes, width=width),
         tuple(errors),
         tuple(depths),
     )

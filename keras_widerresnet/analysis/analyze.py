@@ -30,5 +30,5 @@ def analyze(config: AnalysisConfig) -> pathlib.Path:
     states, images = snapshots(config.models, config), load_data(config.data, convert_rgb=True, verify=False, max_pixels=config.max_pixels)
     settings = part_of(config, Settings)
     with created(output_dir) as folder:
-        write_analysis(folder, measure(states, images, settings))
+        write_analysis(folder, measure(states, images, settings, config.preprocessing))
     return output_dir / REPORT_FILE

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -17,6 +19,10 @@ from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.resize import normalise, test_view
 from keras_widerresnet.data.split import ImageData, IndexedSplit, ShardedSplit
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.loading import takes_pixels
+from keras_widerresnet.models import NO_PREPROCESSING
+
+Draw = Callable[[IndexedSplit | ShardedSplit, int], tuple[np.ndarray, np.ndarray]]
 
 PLACES = 12  # numbers of dropped units that are tried, closer where there are few
 
@@ -70,30 +76,47 @@ class Analysis:
         return self.depths[-1]
 
 
-def measure(states: list[Snapshot], data: ImageData, settings: Settings) -> Analysis:
+def measure(states: list[Snapshot], data: ImageData, settings: Settings, preprocessing: str = "") -> Analysis:
     """Effective depth of every state; paths and lesions of the last one alone.
 
+    Args:
+        states: the states, in order.
+        data: whose images are taken.
+        settings: what is measured.
+        preprocessing: as in `loading.takes_pixels`.
+
     Raises:
-        InputError: for a network that is no chain of residual units, or does not fit the data.
+        InputError: for a network that is no chain of residual units, does not fit the data, or may normalise images by itself.
     """
     found = []
     for state in states:
         keras.backend.clear_session()
         network = state.load()
         size = _checked_size(network, state.name, data, settings)
+        as_they_are = takes_pixels(network, state.source, preprocessing) if state.source else preprocessing == NO_PREPROCESSING
+        draw = functools.partial(sampled_images, crop_size=size, seed=settings.seed, as_pixels=as_they_are)
         chain = residual_chain(network)
-        images, labels = sampled_images(data.train, settings.images, size, settings.seed)
+        images, labels = draw(data.train, settings.images)
         found.append(effective_depth(chain, images, labels, threshold=settings.threshold, seed=settings.seed))
     names, begins = tuple(state.name for state in states), tuple(link.shortcut is not None for link in chain.links)
-    paths, lesions = _path_lengths(chain, data, size, settings), _lesions(chain, data, size, settings)
+    paths, lesions = _path_lengths(chain, data, draw, settings), _lesions(chain, data, draw, settings)
     return Analysis(names, data.name, settings, chain.names, begins, tuple(found), paths, lesions)
 
 
-def sampled_images(split: IndexedSplit | ShardedSplit, count: int, crop_size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`count` images of a split drawn by `seed`, or all if there are fewer: float32 (count, S, S, 3) as in testing, int32 labels."""
+def sampled_images(
+    split: IndexedSplit | ShardedSplit, count: int, crop_size: int, seed: int, as_pixels: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """`count` images of a split drawn by `seed`, or all if there are fewer: float32 (count, S, S, 3) as in testing, int32 labels.
+
+    With `as_pixels` they are of values 0..255, otherwise normalised.
+    """
+
+    def seen(position, raw, label):
+        view = test_view(decode_rgb(raw), crop_size)
+        return view if as_pixels else normalise(view), label
+
     examples = split.shuffled(seed, batch_size=1).take(min(count, split.size))
-    seen = examples.map(lambda position, raw, label: (normalise(test_view(decode_rgb(raw), crop_size)), label))
-    images, labels = zip(*seen.as_numpy_iterator(), strict=True)
+    images, labels = zip(*examples.map(seen).as_numpy_iterator(), strict=True)
     return np.stack(images), np.array(labels, np.int32)
 
 
@@ -107,17 +130,17 @@ def _checked_size(network: keras.Model, name: str, data: ImageData, settings: Se
     return size
 
 
-def _path_lengths(chain: ResidualChain, data: ImageData, size: int, settings: Settings) -> PathLengths | None:
+def _path_lengths(chain: ResidualChain, data: ImageData, draw: Draw, settings: Settings) -> PathLengths | None:
     if not settings.path_images:
         return None
-    images, labels = sampled_images(data.train, settings.path_images, size, settings.seed)
+    images, labels = draw(data.train, settings.path_images)
     return gradient_per_path_length(chain, images, labels, samples=settings.path_samples, seed=settings.seed)
 
 
-def _lesions(chain: ResidualChain, data: ImageData, size: int, settings: Settings) -> Lesions | None:
+def _lesions(chain: ResidualChain, data: ImageData, draw: Draw, settings: Settings) -> Lesions | None:
     if not settings.lesion_images:
         return None
-    images, labels = sampled_images(data.test, settings.lesion_images, size, settings.seed)
+    images, labels = draw(data.test, settings.lesion_images)
     units, samples = len(chain.links), settings.lesion_samples
     counts = sorted(set(np.geomspace(1, units, PLACES).round().astype(int).tolist()))
     pairs = swappable(chain)

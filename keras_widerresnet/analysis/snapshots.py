@@ -11,9 +11,9 @@ import keras
 import tensorflow as tf
 
 from keras_widerresnet import runs
-from keras_widerresnet.errors import InputError
+from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.loading import load_keras_file, load_network
-from keras_widerresnet.models import BuildOptions, find_source
+from keras_widerresnet.models import BuildOptions, Source, find_source
 from keras_widerresnet.runs import Run
 
 _STEP = "step/.ATTRIBUTES/VARIABLE_VALUE"
@@ -22,10 +22,17 @@ SCORE = "val_accuracy"
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """A trained state; `load` makes the network."""
+    """A trained state of a network.
+
+    Args:
+        name: what to call it.
+        load: makes the network.
+        source: where it comes from; None for a state of a run, whose networks take images as `preprocess_input` makes them.
+    """
 
     name: str
     load: Callable[[], keras.Model]
+    source: Source | None = None
 
 
 def snapshots(models: Sequence[str], options: BuildOptions = BuildOptions()) -> list[Snapshot]:  # noqa: B008 (frozen)
@@ -43,21 +50,25 @@ def snapshots(models: Sequence[str], options: BuildOptions = BuildOptions()) -> 
     for model in models:
         run = Run.at(model)
         if run:
-            found += _of_run(run)
+            states = _of_run(run)
+            if not states:
+                raise InputError(f"{str(run.path)!r} holds no saved network yet: there is nothing to analyse")
+            found += states
             continue
         source = find_source(model, options.model)
         source.check_is_no_saved_model("whose units cannot be taken apart")
         name = source.path.name.split(".")[0] if source.path else source.text
-        found.append(Snapshot(name, functools.partial(load_network, source, width=options.width, pool_padding=options.pool_padding)))
+        found.append(
+            Snapshot(name, functools.partial(load_network, source, width=options.width, pool_padding=options.pool_padding), source)
+        )
     if not found:
         raise InputError("No network to analyse: give .keras files or run directories with a saved network")
     return found
 
 
 def _of_run(run: Run) -> list[Snapshot]:
-    if run.task != runs.CLASSIFICATION:
-        raise InputError(f"{str(run.path)!r} is a run of {run.task}; classification networks are analysed")
-    scores = [row[SCORE] for row in run.metrics()]
+    run.check_task(runs.CLASSIFICATION, "classification networks are analysed")
+    scores = run.scores(SCORE)
     if not scores:
         return []
     epochs, best = len(scores), run.best_network
@@ -73,11 +84,15 @@ def _of_run(run: Run) -> list[Snapshot]:
 
 
 def _checkpoints(run: Run, epochs: int) -> list[tuple[float, str]]:
-    state = tf.train.get_checkpoint_state(str(run.path / runs.CHECKPOINTS_FOLDER))
-    paths = list(state.all_model_checkpoint_paths) if state else []
-    steps = [int(tf.train.load_checkpoint(path).get_tensor(_STEP)) for path in paths]
+    folder = run.path / runs.CHECKPOINTS_FOLDER
+    try:
+        state = tf.train.get_checkpoint_state(str(folder))
+        paths = list(state.all_model_checkpoint_paths) if state else []
+        steps = [int(tf.train.load_checkpoint(path).get_tensor(_STEP)) for path in paths]
+    except Exception as error:  # TensorFlow raises many kinds
+        raise InputError(f"{str(folder)!r} is damaged: {first_line(error)}") from None
     # Where the flags leave it to the data: exact for a run that did not stop within an epoch.
-    an_epoch = int(run.flags["steps_per_epoch"]) or (steps[-1] // epochs if steps else 1)
+    an_epoch = int(run.number("steps_per_epoch")) or (max(1, steps[-1] // epochs) if steps else 1)
     return [(round(step / an_epoch, 2), path) for step, path in zip(steps, paths, strict=True)]
 
 
@@ -88,7 +103,10 @@ def _loader(path: pathlib.Path) -> Callable[[], keras.Model]:
 def _restorer(model: pathlib.Path, checkpoint: str) -> Callable[[], keras.Model]:
     def load():
         network = load_keras_file(model)
-        tf.train.Checkpoint(model=network).restore(checkpoint).expect_partial().assert_existing_objects_matched()
+        try:
+            tf.train.Checkpoint(model=network).restore(checkpoint).expect_partial().assert_existing_objects_matched()
+        except Exception as error:  # TensorFlow raises many kinds
+            raise InputError(f"The checkpoint {checkpoint!r} cannot be restored into {str(model)!r}: {first_line(error)}") from None
         return network
 
     return load

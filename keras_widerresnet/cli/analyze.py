@@ -16,7 +16,11 @@ from keras_widerresnet.runs import Run
 def check(config: AnalysisConfig) -> None:
     """What the options alone tell."""
     for model in config.models:
-        if Run.at(model) is None:  # of a run, checkpoints will do
+        run = Run.at(model)
+        if run:  # checkpoints will do
+            run.check_task(models.CLASSIFICATION, "classification networks are analysed")
+            run.metrics()
+        else:
             task = models.CLASSIFICATION
             check_model(model, config.model, task=task, instead="a classification network", takes_saved_models=False)
     parse_name(config.data, CLASSIFICATION)

@@ -52,7 +52,7 @@ def check_start(weights: str, structure: str) -> None:
 def check_convertible(source: str, model: str) -> None:
     """Raises `InputError` if `source` is no file that can be converted, or `model` neither a structure nor a pretrained name."""
     path = pathlib.Path(source).expanduser()
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise InputError(f"No weights file can be read at {source!r}: conversion takes an original file (.params, .pth, .h5)")
     if path.name.endswith((".keras", ".weights.h5")):
         raise InputError(f"{source!r} is one of Keras' own files, which every command takes as it is: nothing is to be converted")

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from keras_widerresnet.cli.command import Command
-from keras_widerresnet.runs import Run
+from keras_widerresnet.runs import CLASSIFICATION, Run
 from keras_widerresnet.tasks.classification.config import ComparisonConfig
 
 
 def check(config: ComparisonConfig) -> None:
     """What the options alone tell."""
     for path in config.runs:
-        Run.finished(path)
+        run = Run.finished(path)
+        run.check_task(CLASSIFICATION, "runs of classification are compared")
+        run.metrics()
 
 
 def run(config: ComparisonConfig) -> None:

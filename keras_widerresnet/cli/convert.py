@@ -19,10 +19,12 @@ def check(config: ConversionConfig) -> None:
 
 def run(config: ConversionConfig) -> None:
     """Converts, and says how many values there are."""
-    from keras_widerresnet.conversion import convert_file
+    from keras_widerresnet.conversion import convert_named
 
-    output, values = convert_file(config)
-    print(f"{values:,} parameters and statistics in {output}" + (", all equal to the source's" if config.verify else ""))
+    converted = convert_named(config)
+    print(f"{converted.values:,} parameters and statistics in {converted.path}" + (", all equal to the source's" if config.verify else ""))
+    if converted.left:
+        print(f"Left aside, in the source alone: {', '.join(converted.left)}")
 
 
 COMMAND = Command(

@@ -129,8 +129,9 @@ class ShardedSplit:
         return np.fromiter(labels.as_numpy_iterator(), np.int32, self.size)
 
     def image(self, index: int) -> tf.Tensor:
-        """One uint8 image (H, W, 3), for pictures; skips through the records before it."""
-        record = next(iter(self._stored().skip(index)))
+        """One uint8 image (H, W, 3), for pictures; skips through the records before it in its own file."""
+        shard, number = _place(index, self.lengths)
+        record = next(iter(self.records(tf.constant(self.files[shard])).skip(number)))
         return decode_rgb(self._example(record)[0])
 
     def ordered(self) -> tf.data.Dataset:
@@ -203,13 +204,19 @@ class ShardedSplit:
 
 def record_names(files: Sequence[str], lengths: Sequence[int]) -> Callable[[int], str]:
     """What to call a record of TFRecord files, by its index among all: its file, and its number there from 0 on."""
-    ends = np.cumsum(lengths)
 
     def name_of(index: int) -> str:
-        number = int(np.searchsorted(ends, index, side="right"))
-        return f"{os.path.basename(files[number])}, record {index - ends[number] + lengths[number]}"
+        shard, number = _place(index, lengths)
+        return f"{os.path.basename(files[shard])}, record {number}"
 
     return name_of
+
+
+def _place(index: int, lengths: Sequence[int]) -> tuple[int, int]:
+    """The file in which a record lies, and its number there."""
+    ends = np.cumsum(lengths)
+    shard = int(np.searchsorted(ends, index, side="right"))
+    return shard, index - int(ends[shard]) + lengths[shard]
 
 
 def without_parts(name: str) -> NoReturn:

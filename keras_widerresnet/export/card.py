@@ -73,7 +73,11 @@ def _preprocessing(config: ExportConfig, source: Exported) -> str:
         resized = f"longer side resized to {source.size} pixels (bicubic)" if source.size else "no resizing"
     else:
         resized = f"shorter side resized to {source.size} pixels ({config.interpolation}, as PIL), centre crop"
-    return f"{resized}; RGB / 255, less {MEAN}, over {STD}; inside the graph"
+    if source.takes_pixels:
+        layers = f", by its own {', '.join(source.inside)}" if source.inside else ""
+        return f"{resized}; RGB values 0..255 as they are, nothing else: the model normalises by itself{layers}; inside the graph"
+    again = f"; then the model's own {', '.join(source.inside)}" if source.inside else ""
+    return f"{resized}; RGB / 255, less {MEAN}, over {STD}{again}; inside the graph"
 
 
 def _measured(source: Exported) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import layers, ops
 
 from keras_widerresnet.units import MaxPool
 
 
+@keras.saving.register_keras_serializable("keras_widerresnet")
 class EdgePaddedMaxPool(MaxPool):
     """`MaxPool` that repeats the edge where that pads with -inf, which 8-bit numbers do not have: the edge is in the window already."""
 
@@ -19,10 +21,15 @@ class EdgePaddedMaxPool(MaxPool):
         return ops.pad(inputs, ((0, 0), (before, after), (before, after), (0, 0)), mode="symmetric")
 
 
+@keras.saving.register_keras_serializable("keras_widerresnet")
 class FusedBatchNormalization(layers.BatchNormalization):
     """Batch norm of images in inference as TensorFlow's one operation: half the time of Keras' products and sums."""
 
     def call(self, inputs, training=None, mask=None):
+        if keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=False, mask=mask)
+        import tensorflow as tf  # here, so that saved networks load with other backends too
+
         statistics = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance))
         scale, offset, mean, variance = map(tf.convert_to_tensor, statistics)
         normalised = tf.raw_ops.FusedBatchNormV3(
@@ -39,25 +46,29 @@ def inference_network(model: keras.Model, *, fold: bool = True) -> keras.Model:
     on the residual stream stay, each as one operation.
 
     Args:
-        model: a functional model whose layers are called once each, as all networks of this package.
+        model: a functional or sequential model; batch norms inside of nested models stay.
         fold: whether to fold.
 
     Returns:
         A model of the same inputs and outputs, within rounding; convolutions that took up a batch norm have a bias, layer names are kept.
     """
+    if isinstance(model, keras.Sequential):
+        model = keras.Model(model.inputs, model.outputs[0], name=model.name)
     folds = _foldable(model) if fold else {}
     biased = {conv.name for convs in folds.values() for conv in convs}
 
-    def clone(layer: keras.Layer) -> keras.Layer:
+    def clone(layer: keras.Operation) -> keras.Operation:
+        if not isinstance(layer, keras.Layer):
+            return layer  # an operation has no weights and no state
         config = layer.get_config()
         if isinstance(layer, layers.Conv2D):
             config |= {"use_bias": layer.use_bias or layer.name in biased, "kernel_initializer": "zeros"}  # every weight is set below
         kind = EdgePaddedMaxPool if isinstance(layer, MaxPool) else type(layer)
-        if fold and isinstance(layer, layers.BatchNormalization) and _is_of_images(layer):
+        if fold and isinstance(layer, layers.BatchNormalization) and _is_called_once(layer) and _is_of_images(layer):
             kind = FusedBatchNormalization
         return kind.from_config(config)
 
-    def call(layer: keras.Layer, *args, **kwargs):
+    def call(layer: keras.Operation, *args, **kwargs):
         left_out = layer.name in folds or isinstance(layer, layers.Dropout)
         return args[0] if left_out else layer(*args, **kwargs)
 
@@ -68,7 +79,22 @@ def inference_network(model: keras.Model, *, fold: bool = True) -> keras.Model:
     for layer in copy.layers:
         if layer.weights:
             layer.set_weights(arrays.pop(layer.name))
+    for layer in _every_layer(copy):
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()  # which it computes with is made of its weights
     return copy
+
+
+def _every_layer(model: keras.Model) -> Iterator[keras.Layer]:
+    """Layers, of nested models too."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _every_layer(layer)
+
+
+def _is_called_once(layer: keras.Operation) -> bool:
+    return len(layer._inbound_nodes) == 1
 
 
 def _is_of_images(norm: layers.BatchNormalization) -> bool:
@@ -77,15 +103,16 @@ def _is_of_images(norm: layers.BatchNormalization) -> bool:
 
 def _foldable(model: keras.Model) -> dict[str, list[layers.Conv2D]]:
     """Name of each batch norm that folds -> the convolutions that take it up."""
-    producers = {id(layer.output): layer for layer in model.layers}
+    nodes = [node for operation in model.operations for node in operation._inbound_nodes]
+    producers = {id(tensor): node.operation for node in nodes for tensor in node.outputs}
     uses: dict[int, int] = {}
-    for tensor in [*model.outputs, *(tensor for layer in model.layers for tensor in _inputs(layer))]:
+    for tensor in [*model.outputs, *(tensor for node in nodes for tensor in node.arguments.keras_tensors)]:
         uses[id(tensor)] = uses.get(id(tensor), 0) + 1
 
     def convolutions(tensor) -> list[layers.Conv2D]:
         """Those whose sum the tensor is; none where it is anything else, or used elsewhere too."""
         layer = producers[id(tensor)]
-        if uses[id(tensor)] > 1:
+        if uses[id(tensor)] > 1 or not _is_called_once(layer):
             return []
         if isinstance(layer, layers.Conv2D):
             return [layer] if layer.activation is keras.activations.linear else []
@@ -94,14 +121,8 @@ def _foldable(model: keras.Model) -> dict[str, list[layers.Conv2D]]:
         parts = [convolutions(part) for part in layer.input]
         return [conv for part in parts for conv in part] if all(parts) else []
 
-    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization) and _is_called_once(layer)]
     return {norm.name: convs for norm in norms if (convs := convolutions(norm.input))}
-
-
-def _inputs(layer: keras.Layer) -> list:
-    if isinstance(layer, layers.InputLayer):
-        return []
-    return layer.input if isinstance(layer.input, list) else [layer.input]
 
 
 def _fold_into(arrays: dict[str, list[np.ndarray]], norm: layers.BatchNormalization, convs: list[layers.Conv2D]) -> None:

@@ -13,6 +13,9 @@ from keras_widerresnet.data.resize import normalise, resize_longer_side, test_vi
 from keras_widerresnet.enlarge import enlarge
 from keras_widerresnet.export.decode import decoded_rows
 from keras_widerresnet.label_maps import IGNORED
+from keras_widerresnet.preprocessing import MEAN
+
+Prepare = Callable[[tf.Tensor], tf.Tensor]
 
 
 def with_values(model: keras.Model) -> Callable:
@@ -61,6 +64,7 @@ class ClassifierGraph(tf.Module):
         top: classes for each image.
         max_pixels: most pixels of an image; a larger one is a row that is not valid.
         half: see `ServedWeights`.
+        prepare: from RGB values 0..255 to the model's input.
     """
 
     def __init__(
@@ -72,8 +76,10 @@ class ClassifierGraph(tf.Module):
         top: int,
         max_pixels: int = MAX_PIXELS,
         half: bool = False,
+        prepare: Prepare = normalise,
     ):
         super().__init__()
+        self._prepare = prepare
         last = next((layer for layer in reversed(model.layers) if isinstance(layer, keras.layers.Dense)), None)
         outputs = {"probabilities": model.output} | ({"features": last.input} if last else {})
         self._network = ServedWeights(keras.Model(model.inputs, outputs), half)
@@ -87,15 +93,15 @@ class ClassifierGraph(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
         def serving_default(image_bytes):
             views, _, valid = decoded_rows(image_bytes, lambda image: test_view(image, size, interpolation), max_pixels)
-            return self._answers(self._network(normalise(views))["probabilities"], valid)
+            return self._answers(self._network(self._prepare(views))["probabilities"], valid)
 
         @tf.function(input_signature=[pixels])
         def tensor(images):
-            return {"probabilities": self._network(normalise(images))["probabilities"]}
+            return {"probabilities": self._network(self._prepare(images))["probabilities"]}
 
         @tf.function(input_signature=[pixels])
         def features(images):
-            return {"features": self._network(normalise(images))["features"]}
+            return {"features": self._network(self._prepare(images))["features"]}
 
         self.endpoints = {"serving_default": serving_default, "tensor": tensor} | ({"features": features} if last else {})
 
@@ -120,10 +126,21 @@ class SegmenterGraph(tf.Module):
         labels: text file with one class name a line, which becomes an asset.
         max_pixels: most pixels of an image, and of the padded batch; images that make it larger are rows that are not valid.
         half: see `ServedWeights`.
+        prepare: from RGB values 0..255 to the model's input.
     """
 
-    def __init__(self, model: keras.Model, stride: int, size: int, labels: pathlib.Path, max_pixels: int = MAX_PIXELS, half: bool = False):
+    def __init__(
+        self,
+        model: keras.Model,
+        stride: int,
+        size: int,
+        labels: pathlib.Path,
+        max_pixels: int = MAX_PIXELS,
+        half: bool = False,
+        prepare: Prepare = normalise,
+    ):
         super().__init__()
+        self._prepare = prepare
         self._network = ServedWeights(model, half)
         self._labels = tf.saved_model.Asset(str(labels))
         self._stride, self._size = stride, size
@@ -167,5 +184,7 @@ class SegmenterGraph(tf.Module):
         """Of every class at every pixel; the image is filled up to multiples of the stride with the mean colour."""
         height, width = tf.unstack(tf.shape(images)[1:3])
         fill = [[0, 0], [0, -height % self._stride], [0, -width % self._stride], [0, 0]]
-        cells = tf.nn.softmax(tf.cast(self._network(tf.pad(normalise(images), fill)), tf.float32))
+        is_inside = tf.pad(tf.ones_like(images[..., :1]), fill) > 0
+        filled = tf.where(is_inside, tf.pad(images, fill), 255 * tf.constant(MEAN))
+        cells = tf.nn.softmax(tf.cast(self._network(self._prepare(filled)), tf.float32))
         return enlarge(cells, self._stride)[:, :height, :width]

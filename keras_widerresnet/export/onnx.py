@@ -7,14 +7,15 @@ import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.resize import normalise
-from keras_widerresnet.export.graphs import with_values
+from keras_widerresnet.export.graphs import Prepare, with_values
 
 OPSET = 17
 
 
-def to_onnx(model: keras.Model, size: int) -> bytes:
+def to_onnx(model: keras.Model, size: int, prepare: Prepare = normalise) -> bytes:
     """An ONNX file from `images`, float32 (n, size, size, 3) of values 0..255, to the model's output.
 
+    `prepare` makes the model's input of the images.
     tf2onnx takes 80 times the memory of a network's constants; so it gets the weights as inputs, which become constants afterwards.
     """
     import tf2onnx
@@ -23,7 +24,7 @@ def to_onnx(model: keras.Model, size: int) -> bytes:
     arrays = {f"weight_{number}": variable.numpy() for number, variable in enumerate(model.variables)}
 
     def function(images, *values):
-        return outputs(values, normalise(images))
+        return outputs(values, prepare(images))
 
     specs = [tf.TensorSpec(array.shape, array.dtype, name=name) for name, array in arrays.items()]
     images = tf.TensorSpec((None, size, size, 3), tf.float32, name="images")

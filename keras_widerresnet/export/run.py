@@ -18,10 +18,11 @@ from keras_widerresnet.export import lite, onnx, verify
 from keras_widerresnet.export.card import write_card
 from keras_widerresnet.export.config import ExportConfig, check_onnx_installed
 from keras_widerresnet.export.fold import inference_network
-from keras_widerresnet.export.graphs import ClassifierGraph, SegmenterGraph
+from keras_widerresnet.export.graphs import ClassifierGraph, Prepare, SegmenterGraph
 from keras_widerresnet.export.source import Exported, find_exported
 from keras_widerresnet.export.version import new_version, remove_old
 from keras_widerresnet.export.warmup import PACKAGE, has_serving_api, write_warmup
+from keras_widerresnet.tasks.segmentation.network import of_pixels, predictor
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +74,11 @@ def export(config: ExportConfig) -> ExportedVersion:
 def _write_classifier(folder: pathlib.Path, config: ExportConfig, source: Exported, images, calibration) -> list[verify.Checked]:
     model = inference_network(source.model, fold=config.fold)
     shown = verify.views(images, source.size, config.interpolation)
-    expected = verify.expected_probabilities(source.model, shown)
+    expected = verify.expected_probabilities(source.model, shown, source.takes_pixels)
     checked = _write_single_files(folder, config, source, model, shown, expected, calibration)
     half = config.weight_type == "float16"
-    graph = ClassifierGraph(
-        model, source.size, config.interpolation, folder / LABELS_FILE, config.top, config.max_pixels or MAX_PIXELS, half
-    )
+    max_pixels = config.max_pixels or MAX_PIXELS
+    graph = ClassifierGraph(model, source.size, config.interpolation, folder / LABELS_FILE, config.top, max_pixels, half, source.prepare)
     tf.saved_model.save(graph, str(folder), signatures=graph.endpoints)
     pixels = tf.constant(shown[:1])
     requests = [("serving_default", "image_bytes", tf.constant(images[:1])), ("tensor", "images", pixels), ("features", "images", pixels)]
@@ -89,19 +89,19 @@ def _write_classifier(folder: pathlib.Path, config: ExportConfig, source: Export
 
 def _write_segmenter(folder: pathlib.Path, config: ExportConfig, source: Exported, images, _) -> list[verify.Checked]:
     model = inference_network(source.model, fold=config.fold)
-    graph = SegmenterGraph(
-        model, source.stride, source.size, folder / LABELS_FILE, config.max_pixels or MAX_DENSE_PIXELS, config.weight_type == "float16"
-    )
+    half, max_pixels = config.weight_type == "float16", config.max_pixels or MAX_DENSE_PIXELS
+    graph = SegmenterGraph(model, source.stride, source.size, folder / LABELS_FILE, max_pixels, half, source.prepare)
     tf.saved_model.save(graph, str(folder), signatures=graph.endpoints)
     _warm_up(folder, config, [("serving_default", "image_bytes", tf.constant(images[:1]))])
     loaded = tf.saved_model.load(str(folder))
-    return verify.check_segmenter(loaded, source.model, images, source.stride, source.size, config.weight_type)
+    predict = of_pixels(predictor(source.model)) if source.takes_pixels else predictor(source.model)
+    return verify.check_segmenter(loaded, predict, images, source.stride, source.size, config.weight_type)
 
 
 def _write_single_files(folder, config: ExportConfig, source: Exported, model, shown, expected, calibration) -> list[verify.Checked]:
     """The TFLite and ONNX files, each checked."""
     checked = []
-    function = single_function(model)
+    function = single_function(model, source.prepare)
     for kind in config.tflite:
         sample: Iterable[np.ndarray] = verify.views(calibration, source.size, config.interpolation) if kind == "int8" else ()
         concrete = function.get_concrete_function(tf.TensorSpec((1, *shown.shape[1:]), tf.float32, name="images"))
@@ -109,18 +109,18 @@ def _write_single_files(folder, config: ExportConfig, source: Exported, model, s
         checked.append(verify.check(f"TFLite, {kind}", kind, lite.LiteModel(content)(shown), expected))
         (folder / f"model_{kind}.tflite").write_bytes(content)
     if config.onnx:
-        content = onnx.to_onnx(model, source.size)
+        content = onnx.to_onnx(model, source.size, source.prepare)
         checked.append(verify.check("ONNX", "float32", onnx.OnnxModel(content)(shown), expected))
         (folder / ONNX_FILE).write_bytes(content)
     return checked
 
 
-def single_function(model: keras.Model) -> tf.types.experimental.GenericFunction:
+def single_function(model: keras.Model, prepare: Prepare = normalise) -> tf.types.experimental.GenericFunction:
     """From images of values 0..255 to the model's output: what single files hold."""
 
     @tf.function
     def probabilities(images):
-        return model(normalise(images), training=False)
+        return model(prepare(images), training=False)
 
     return probabilities
 

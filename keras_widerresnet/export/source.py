@@ -7,11 +7,15 @@ import pathlib
 from collections.abc import Sequence
 
 import keras
+import numpy as np
+import tensorflow as tf
 
 from keras_widerresnet import models
+from keras_widerresnet.data.resize import normalise
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.export.config import ExportConfig
-from keras_widerresnet.loading import class_names, load_network
+from keras_widerresnet.export.graphs import Prepare
+from keras_widerresnet.loading import class_names, last_layer, layers_before_convolution, load_network, takes_pixels
 from keras_widerresnet.models import find_source
 from keras_widerresnet.protocols import ClassificationProtocol
 from keras_widerresnet.runs import Run
@@ -28,7 +32,7 @@ class Exported:
     """A network to be exported.
 
     Args:
-        model: from float images as `preprocess_input` makes them to probabilities (n, classes), or to logits (n, H / stride, W / stride,
+        model: from float images, as `prepare` makes them, to probabilities (n, classes), or to logits (n, H / stride, W / stride,
             classes) where `stride` is not 0.
         class_names: in order.
         size: as in `ExportConfig`, after the model's own has been looked up.
@@ -37,6 +41,8 @@ class Exported:
         record: the published weights that it holds; None for others.
         file: the file that holds the weights; None where a name was given.
         run: the run that trained it; None where there is none.
+        takes_pixels: whether the model takes RGB values 0..255, rather than as `preprocess_input` makes them.
+        inside: what it does to them before its first convolution, in words.
     """
 
     model: keras.Model
@@ -48,6 +54,18 @@ class Exported:
     record: Pretrained | None = None
     file: pathlib.Path | None = None
     run: Run | None = None
+    takes_pixels: bool = False
+    inside: tuple[str, ...] = ()
+
+    @property
+    def prepare(self) -> Prepare:
+        """From RGB values 0..255 to the model's input, inside the graph."""
+        return as_floats if self.takes_pixels else normalise
+
+
+def as_floats(images: tf.Tensor) -> tf.Tensor:
+    """Images as they are, float32."""
+    return tf.cast(images, tf.float32)
 
 
 def find_exported(config: ExportConfig) -> Exported:
@@ -57,7 +75,9 @@ def find_exported(config: ExportConfig) -> Exported:
         InputError: if there is nothing of that name, or no network of the wanted kind, or its classes have no names.
     """
     source = find_source(config.weights, config.model)
-    network, stride = _network(source, config)
+    loaded = load_network(source, width=config.width, pool_padding=config.pool_padding, output_stride=config.output_stride)
+    as_they_are, inside = takes_pixels(loaded, source, config.preprocessing), tuple(layers_before_convolution(loaded))
+    network, stride = _of_task(loaded, source, config)
     structure = source.structure
     load = load_segmentation_data if stride else load_data
 
@@ -73,12 +93,15 @@ def find_exported(config: ExportConfig) -> Exported:
     own = own_size or tested or (structure or find_structure(models.DEFAULT_MODEL)).crop_size
     size = config.size if stride else config.size or own
     width = source.width(config.width) if structure else None
-    return Exported(network, names, size, stride, structure, width, source.record, source.path, source.run)
+    return Exported(
+        network, names, size, stride, structure, width, source.record, source.path, source.run, takes_pixels=as_they_are, inside=inside
+    )
 
 
-def _network(source: models.Source, config: ExportConfig) -> tuple[keras.Model, int]:
-    """The network and its output stride, 0 for classification."""
-    network = load_network(source, width=config.width, pool_padding=config.pool_padding, output_stride=config.output_stride)
+def _of_task(network: keras.Model, source: models.Source, config: ExportConfig) -> tuple[keras.Model, int]:
+    """The network as it is served, and its output stride, 0 for classification."""
+    if isinstance(network, keras.Sequential) and network.built:
+        network = keras.Model(network.inputs, network.outputs[0], name=network.name)
     network = _in_float32(network)
     is_dense = len(network.output_shape) == 4
     if config.task == models.SEGMENTATION or (is_dense and not config.task):
@@ -92,16 +115,28 @@ def _in_float32(network: keras.Model) -> keras.Model:
     """The network itself, or, where it was trained with activations of 16 bits, a copy that computes in float32."""
     if all(layer.compute_dtype == "float32" for layer in network.layers):
         return network
-    copy = keras.models.clone_model(
-        network, clone_function=lambda layer: type(layer).from_config(layer.get_config() | {"dtype": "float32"})
-    )
+
+    def clone(operation: keras.Operation) -> keras.Operation:
+        is_layer = isinstance(operation, keras.Layer)
+        return type(operation).from_config(operation.get_config() | {"dtype": "float32"}) if is_layer else operation
+
+    copy = keras.models.clone_model(network, clone_function=clone)
     copy.set_weights(network.get_weights())
     return copy
 
 
 def _with_probabilities(network: keras.Model) -> keras.Model:
-    last = network.layers[-1]
+    last = last_layer(network)
     if getattr(last, "activation", None) is keras.activations.softmax or isinstance(last, keras.layers.Softmax):
+        return network
+    if network.input_shape[1] and _gives_probabilities(network):  # by whatever it is that it ends in
         return network
     outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(network.output)
     return keras.Model(network.inputs, outputs, name=network.name)
+
+
+def _gives_probabilities(network: keras.Model) -> bool:
+    """Whether the outputs for noise are none below zero and of sum one, as no logits are by chance."""
+    noise = np.random.default_rng(0).uniform(0, 255, (4, *network.input_shape[1:])).astype(np.float32)
+    outputs = np.asarray(network(noise, training=False), np.float64)
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=1e-3))

@@ -13,12 +13,12 @@ import tensorflow as tf
 from keras_widerresnet.compare import difference
 from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.photographs import sample_jpegs
-from keras_widerresnet.data.resize import normalise, test_view
+from keras_widerresnet.data.resize import test_view
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.preprocessing import preprocess_input
 from keras_widerresnet.protocols import SegmentationProtocol
 from keras_widerresnet.tasks.classification.data import load_data
-from keras_widerresnet.tasks.segmentation.network import predictor
-from keras_widerresnet.tasks.segmentation.views import pixel_scores
+from keras_widerresnet.tasks.segmentation.views import Predict, pixel_scores
 
 # Largest difference of a probability from the Keras model's, relative to the largest; ours.
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "int8": 1e-1}
@@ -79,9 +79,16 @@ def views(images: list[bytes], size: int, interpolation: str) -> np.ndarray:
     return np.stack([test_view(decode_rgb(tf.constant(raw)), size, interpolation) for raw in images])
 
 
-def expected_probabilities(model: keras.Model, shown: np.ndarray) -> np.ndarray:
-    """The Keras model's, of images of values 0..255."""
-    return np.concatenate([model(normalise(image)[None], training=False) for image in shown])
+def expected_probabilities(model: keras.Model, shown: np.ndarray, takes_pixels: bool = False) -> np.ndarray:
+    """The Keras model's, of images of values 0..255, asked as its own user would: nothing here is of the graph that is exported.
+
+    Args:
+        model: as it was loaded.
+        shown: float32 (n, S, S, 3).
+        takes_pixels: whether it normalises by itself.
+    """
+    images = shown if takes_pixels else preprocess_input(shown)
+    return np.concatenate([model(image[None], training=False) for image in images])
 
 
 def check_classifier(loaded: Any, shown: np.ndarray, images: list[bytes], expected: np.ndarray, kind: str) -> list[Checked]:
@@ -104,12 +111,12 @@ def check_classifier(loaded: Any, shown: np.ndarray, images: list[bytes], expect
     ]
 
 
-def check_segmenter(loaded: Any, model: keras.Model, images: list[bytes], stride: int, size: int, kind: str) -> list[Checked]:
-    """The reloaded SavedModel's `serving_default`, against the evaluation of this package."""
+def check_segmenter(loaded: Any, predict: Predict, images: list[bytes], stride: int, size: int, kind: str) -> list[Checked]:
+    """The reloaded SavedModel's `serving_default`, against the evaluation of this package by the Keras model's `predict`."""
     protocol = SegmentationProtocol((size,) if size else ())
     found, expected = [], []
     for raw in images[-2:]:
-        scores = pixel_scores(predictor(model), decode_rgb(tf.constant(raw)).numpy(), protocol, stride)
+        scores = pixel_scores(predict, decode_rgb(tf.constant(raw)).numpy(), protocol, stride)
         answers = loaded.signatures["serving_default"](image_bytes=tf.constant([raw]))
         given = answers["label_maps"].numpy()[0]
         # The probability that the Keras model gives to the class that was answered: nearly its highest, and the one answered with.

@@ -6,8 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_widerresnet.errors import InputError
-from keras_widerresnet.models import Source
+from keras_widerresnet.errors import InputError, first_line
+from keras_widerresnet.models import RELEASE_PREPROCESSING, Source
 
 PIXEL_SIGNATURE = "tensor"  # of our exports: from pixels, 0..255, to probabilities
 
@@ -21,4 +21,10 @@ def load_saved_model(source: Source) -> Any:
     try:
         return tf.saved_model.load(str(source.path))
     except Exception as error:  # TensorFlow raises many kinds
-        raise InputError(f"{source.text!r} cannot be loaded as a SavedModel: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{source.text!r} cannot be loaded as a SavedModel: {first_line(error)}") from None
+
+
+def check_of_export(source: Source, preprocessing: str) -> None:
+    """Raises `InputError` if the pixels of an export of ours, whose graph does what its network needs, are to be normalised before it."""
+    if preprocessing == RELEASE_PREPROCESSING:
+        raise InputError(f"{source.text!r} takes RGB values 0..255, by its signature {PIXEL_SIGNATURE!r}: leave out --preprocessing")

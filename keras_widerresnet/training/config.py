@@ -9,7 +9,7 @@ from keras_widerresnet.data.limits import ImageOptions
 from keras_widerresnet.data.names import NO_VALIDATION, OWN_VALIDATION, held_out_share
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.options import DATA, check, documented, option
-from keras_widerresnet.structures import DOWNSAMPLINGS, MAX_HALVINGS, POOL_PADDINGS, find_structure
+from keras_widerresnet.structures import DOWNSAMPLINGS, POOL_PADDINGS, Structure, find_structure
 
 RUN, NETWORK, OPTIMISATION, AUGMENTATION, DEVICES = "Run", "Network", "Optimisation", "Augmentation", "Devices"
 PRECISIONS = ("none", "bfloat16", "float16")
@@ -118,11 +118,14 @@ class RunConfig(ImageOptions):
         Args:
             output_stride: of a dilated network; None for the structure's own.
         """
-        structure = find_structure(self.structure)
-        if self.downsampling:
-            structure = structure.replace(downsampling=(self.downsampling,) * MAX_HALVINGS)
+        structure = self.built_structure
         structure.plan(width=self.width, output_stride=output_stride)
         structure.spatial_sizes(self.crop_size or None, pool_padding=self.pool_padding, output_stride=output_stride)
+
+    @property
+    def built_structure(self) -> Structure:
+        """What is trained: the structure with the halvings that were chosen."""
+        return find_structure(self.structure).halved_by(self.downsampling)
 
     def augmentation(self) -> Any:
         """What happens to the training images: the task's record of it."""

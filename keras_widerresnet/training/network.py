@@ -11,12 +11,15 @@ import keras
 import numpy as np
 
 from keras_widerresnet.loading import load_arrays
-from keras_widerresnet.models import find_source
+from keras_widerresnet.models import IMAGENET, KERAS_FILE, ORIGINAL_FILE, RUN, find_source
 from keras_widerresnet.structures import Structure, find_structure
 from keras_widerresnet.training.config import RunConfig
 from keras_widerresnet.training.optimizer import TorchSGD, make_schedule
+from keras_widerresnet.training.processor import training_devices, warn_of_slow_precision
 from keras_widerresnet.training.strategy import synchronize_batch_norm
 from keras_widerresnet.weights.assign import assign_weights
+from keras_widerresnet.weights.keras_file import model_config
+from keras_widerresnet.weights.original import read_original, told_by
 
 logger = logging.getLogger(__name__)
 
@@ -53,8 +56,9 @@ def compiled(
     Raises:
         InputError: if the weights to start from are not found or do not fit.
     """
+    warn_of_slow_precision(config.mixed_precision, training_devices())
     if config.weights:
-        start_from(network, config.weights, find_structure(config.structure))
+        start_from(network, config.weights, find_structure(config.structure), config.pool_padding)
     if config.sync_batch_norm:
         synchronize_batch_norm(network)
     schedule = make_schedule(
@@ -69,7 +73,28 @@ def compiled(
     return network
 
 
-def start_from(network: keras.Model, weights: str, structure: Structure) -> None:
+def starting_activation(config: RunConfig) -> str:
+    """The activation of the weights to start from, which no option says; ReLU where training starts from nothing.
+
+    Raises:
+        InputError: if the weights are not found.
+    """
+    if not config.weights:
+        return "relu"
+    source = find_source(config.weights, _own_structure(config.weights, find_structure(config.structure)))
+    if source.kind == ORIGINAL_FILE and source.path:
+        return read_original(source.path).activation or "relu"
+    if source.kind in (RUN, KERAS_FILE) and source.path:
+        return told_by(model_config(source.path)).get("activation", "relu")
+    return source.facts.activation
+
+
+def activation_of(network: keras.Model) -> str:
+    """One of `units.ACTIVATIONS`."""
+    return "leaky_relu" if any(isinstance(layer, keras.layers.LeakyReLU) for layer in network.layers) else "relu"
+
+
+def start_from(network: keras.Model, weights: str, structure: Structure, pool_padding: str = "") -> None:
     """Sets the network to trained weights, also those of a structure that halves otherwise (A1 from A: official release).
 
     Head layers that the weights lack, or have for other classes or in another form, stay as they were initialised.
@@ -77,14 +102,14 @@ def start_from(network: keras.Model, weights: str, structure: Structure) -> None
     Args:
         network: of this structure.
         weights: as in `models.find_source`.
+        pool_padding: of the network; empty for the convention of the weights.
 
     Raises:
         InputError: if the weights are not found or do not fit.
     """
     is_classifier = not isinstance(network.get_layer(head_layers(network)[-1]), keras.layers.Conv2D)
-    # Of "imagenet" those of this structure; any other name is of its own.
-    model = (structure.name or str(structure)) if weights == "imagenet" else ""
-    arrays = load_arrays(find_source(weights, model), structure, include_top=is_classifier)
+    source = find_source(weights, _own_structure(weights, structure))
+    arrays = load_arrays(source, structure, include_top=is_classifier, activation=activation_of(network), pool_padding=pool_padding)
     for name in head_layers(network):
         own = network.get_layer(name).get_weights()
         if [array.shape for array in own] != [np.shape(array) for array in arrays.get(name, [])]:
@@ -97,3 +122,8 @@ def head_layers(network: keras.Model) -> list[str]:
     """Names of the layers with weights behind the backbone's last batch norm: the classifier's, or a segmentation head's."""
     names = [layer.name for layer in network.layers if layer.weights]
     return names[names.index("bn7") + 1 :]
+
+
+def _own_structure(weights: str, structure: Structure) -> str:
+    """Of "imagenet" those weights are meant that are of this structure; any other name is of its own."""
+    return (structure.name or str(structure)) if weights == IMAGENET else ""

@@ -12,7 +12,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 
 import keras
-import numpy as np
 
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import replacing
@@ -20,6 +19,7 @@ from keras_widerresnet.options import did_you_mean
 from keras_widerresnet.structures import Structure, same_network
 from keras_widerresnet.weights.checksums import check_known, checksums, recognise
 from keras_widerresnet.weights.keras_file import read_keras_weights
+from keras_widerresnet.weights.layers import LayerArrays
 from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import read_original
 from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained, find_record
@@ -39,7 +39,7 @@ def find_weights(
     include_top: bool = True,
     activation: str = "relu",
     pool_padding: str = "ceil",
-) -> dict[str, list[np.ndarray]]:
+) -> LayerArrays:
     """The arrays that `weights` names, for a network of the given kind.
 
     Args:
@@ -65,13 +65,15 @@ def find_weights(
             raise InputError(f"{wanted}; and there is no file {text!r}{did_you_mean(text, names)}")
         check_known(text, structure)
         original = read_original(text)
-        _check_activation(f"The weights of {text!r}", original.activation, activation)
-        return layer_arrays(original.parameters)
+        if original.activation:
+            _check_activation(f"The weights of {text!r}", original.activation, activation)
+        return layer_arrays(original.parameters, original.own_names)
     _check_fits(record, structure, include_top, activation, pool_padding)
     path = find_file(record, include_top)
     if path.name.endswith(KERAS_SUFFIXES):
         return read_keras_weights(path)
-    return layer_arrays(read_original(path).parameters)
+    original = read_original(path)
+    return layer_arrays(original.parameters, original.own_names)
 
 
 def home() -> pathlib.Path:

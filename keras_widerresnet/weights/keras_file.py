@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import pathlib
 import zipfile
+from collections.abc import Iterator
 
 import h5py
 import numpy as np
 
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.weights.layers import LayerArrays
+
+_ARCHIVE_MEMBER, _ARCHIVE_CONFIG = "model.weights.h5", "config.json"
+_LEGACY_ORDER = ("kernel", "gamma", "bias", "beta", "moving_mean", "moving_variance")  # as a layer's weights come
+_WITHOUT_WEIGHTS = {"optimizer", "optimizer_weights", "seed_generator"}
+_MOST_COMPRESSED = 1100  # no filter of HDF5 packs values more tightly
 
 
-def read_keras_weights(path: str | pathlib.Path) -> dict[str, list[np.ndarray]]:
-    """The arrays of each layer in a `.weights.h5` file or a `.keras` archive.
+def read_keras_weights(path: str | pathlib.Path) -> LayerArrays:
+    """The arrays of each layer in a `.weights.h5` file, a `.keras` archive, or an `.h5` file of earlier versions of Keras.
 
     Returns:
-        Layer name -> its arrays in Keras' order (kernel, bias; gamma, beta, moving mean, moving variance); layers without any are left out.
+        Layer name -> its arrays in Keras' order (kernel, bias; gamma, beta, moving mean, moving variance), of nested models too; layers
+        without any are left out.
 
     Raises:
         InputError: if the file does not exist, is of another kind, or is damaged.
@@ -25,20 +33,89 @@ def read_keras_weights(path: str | pathlib.Path) -> dict[str, list[np.ndarray]]:
         raise InputError(f"No weights file at {str(path)!r}. `weights` is None, 'imagenet' or the path of a .weights.h5 or .keras file")
     try:
         if path.suffix == ".keras":
-            with zipfile.ZipFile(path) as archive, archive.open("model.weights.h5") as member, h5py.File(member) as file:
-                return _layers(file)
-        if path.name.endswith(".weights.h5"):
+            with zipfile.ZipFile(path) as archive, archive.open(_ARCHIVE_MEMBER) as member, h5py.File(member) as file:
+                return read_layers(file)
+        if path.suffix in (".h5", ".hdf5"):
             with h5py.File(path) as file:
-                return _layers(file)
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
+                return read_layers(file)
+    except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError(f"{str(path)!r} is damaged or not a Keras weights file: {error}") from None
     raise InputError(f"Weights files end in .weights.h5 or .keras. Received: {str(path)!r}")
 
 
-def _layers(file: h5py.File) -> dict[str, list[np.ndarray]]:
-    arrays = {}
-    for group in file["layers"].values():
-        variables = group["vars"]
+def is_keras_archive(path: pathlib.Path) -> bool:
+    """Whether a file is a `.keras` archive by its content, whatever its name."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _ARCHIVE_MEMBER in archive.namelist()
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return False
+
+
+def model_config(path: pathlib.Path) -> str:
+    """The configuration, as JSON, of the whole model that a `.keras` archive, or an `.h5` file of earlier versions of Keras, holds.
+
+    Empty for any other file.
+    """
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                return archive.read(_ARCHIVE_CONFIG).decode(errors="replace")
+        with h5py.File(path) as file:
+            config = file.attrs.get("model_config", "")
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+        return ""
+    return config.decode(errors="replace") if isinstance(config, bytes) else str(config)
+
+
+def read_layers(file: h5py.File) -> LayerArrays:
+    """The arrays of each layer of an open file, in Keras 3's layout or in that of earlier versions.
+
+    Raises:
+        InputError: for a name that is there twice, or an array that is not all there.
+    """
+    arrays: dict[str, list[np.ndarray]] = {}
+    for name, found in _layers(file["layers"]) if "layers" in file else _legacy_layers(file):
+        if name in arrays:
+            raise InputError(f"it holds two layers named {name!r}")
+        arrays[name] = found
+    return LayerArrays(arrays)
+
+
+def values(dataset: h5py.Dataset) -> np.ndarray:
+    """What a dataset holds.
+
+    Raises:
+        InputError: if fewer bytes are stored than its shape has; nothing is then allocated.
+    """
+    if dataset.nbytes > _MOST_COMPRESSED * dataset.id.get_storage_size():
+        raise InputError(f"{dataset.name} of shape {dataset.shape} is not all there")
+    return dataset[()]
+
+
+def _layers(root: h5py.Group) -> Iterator[tuple[str, list[np.ndarray]]]:
+    found: list[h5py.Group] = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Group) and name.rpartition("/")[2] == "vars" and not _WITHOUT_WEIGHTS & set(name.split("/")):
+            found.append(item)
+
+    root.visititems(visit)
+    for variables in found:
         if len(variables):
-            arrays[str(variables.attrs["name"])] = [variables[key][()] for key in sorted(variables, key=int)]
-    return arrays
+            yield str(variables.attrs["name"]), [values(variables[key]) for key in sorted(variables, key=int)]
+
+
+def _legacy_layers(file: h5py.File) -> Iterator[tuple[str, list[np.ndarray]]]:
+    """A group for each layer, in which the layer's name comes again before the name of each array."""
+    found: dict[str, dict[str, h5py.Dataset]] = {}
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset) and not _WITHOUT_WEIGHTS & set(name.split("/")):
+            layer, _, weight = name.removeprefix("model_weights/").rpartition("/")
+            found.setdefault(layer, {})[weight.removesuffix(":0")] = item
+
+    file.visititems(visit)
+    for path, datasets in found.items():
+        order = sorted(datasets, key=lambda weight: _LEGACY_ORDER.index(weight) if weight in _LEGACY_ORDER else len(_LEGACY_ORDER))
+        yield path.rpartition("/")[2] or path, [values(datasets[weight]) for weight in order]

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from keras_widerresnet.weights.assign import assign_weights
+from keras_widerresnet.weights.layers import LayerArrays, layer_and_suffix
 
 SUFFIXES = {
     "BatchNormalization": ("gamma", "beta", "moving_mean", "moving_var"),
@@ -46,16 +47,23 @@ def to_keras(array: np.ndarray) -> np.ndarray:
     return np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array.T
 
 
-def layer_arrays(parameters: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
-    """Official parameters, without `arg:` and `aux:`, as layer name -> arrays in Keras' order and layout (views, not copies)."""
+def layer_arrays(parameters: Mapping[str, np.ndarray], own_names: Mapping[str, str] | None = None) -> LayerArrays:
+    """Official parameters, without `arg:` and `aux:`, by layer, in Keras' order and layout (views, not copies).
+
+    Args:
+        parameters: official name -> array in the official layout; a name that is none is a layer of its own.
+        own_names: official name -> the file's own, where that is another.
+    """
     arrays: dict[str, dict[str, np.ndarray]] = {}
+    names: dict[str, list[str]] = {}
     for name, array in parameters.items():
-        layer_name, _, suffix = name.rpartition("_")
-        if suffix in ("mean", "var"):
-            layer_name, suffix = layer_name.removesuffix("_moving"), f"moving_{suffix}"
-        arrays.setdefault(layer_name, {})[suffix] = to_keras(array)
+        layer, suffix = layer_and_suffix(name)
+        arrays.setdefault(layer, {})[suffix] = to_keras(array)
+        names.setdefault(layer, []).append((own_names or {}).get(name, name))
     order = {suffix: place for suffixes in SUFFIXES.values() for place, suffix in enumerate(suffixes)}
-    return {layer: [found[key] for key in sorted(found, key=lambda key: order.get(key, len(order)))] for layer, found in arrays.items()}
+    in_order = {layer: [found[key] for key in sorted(found, key=lambda key: order.get(key, len(order)))] for layer, found in arrays.items()}
+    official = set(parameters)
+    return LayerArrays(in_order, {layer: tuple(own) for layer, own in names.items() if not official.issuperset(own)})
 
 
 def assign_official(model: keras.Model, parameters: Mapping[str, np.ndarray], source: str, ignore_head: bool = False) -> None:

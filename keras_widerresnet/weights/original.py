@@ -1,6 +1,6 @@
-"""Original checkpoints of four kinds read as official parameters: names and layouts of the release, whatever the file's own.
+"""Original checkpoints of several kinds read as official parameters: names and layouts of the release, whatever the file's own.
 
-The kinds are those of the official release, of the InPlace-ABN release, of psa's resnet38d and of resnet38d-tf.
+The kinds are those of the official release, of the InPlace-ABN release, of psa's resnet38d, of resnet38d-tf, and Keras' own.
 """
 
 from __future__ import annotations
@@ -8,21 +8,28 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import h5py
 import numpy as np
 
-from keras_widerresnet.errors import InputError
+from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.units import BATCH_NORM_EPSILON
 from keras_widerresnet.weights.first_bytes import HDF5, MXNET, TORCH, first_bytes
+from keras_widerresnet.weights.keras_file import is_keras_archive, model_config, read_keras_weights, values
+from keras_widerresnet.weights.layers import LayerArrays, is_of_backbone, is_of_head
 from keras_widerresnet.weights.mxnet_params import PREFIX_LENGTH, read_params
-from keras_widerresnet.weights.official import to_official
+from keras_widerresnet.weights.official import SUFFIXES, to_official
 
 TORCH_BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
 H5_BATCH_NORM = {"gamma": "gamma", "beta": "beta", "moving_mean": "moving_mean", "moving_variance": "moving_var"}
 INPLACE_ABN_EPSILON = 1e-5
-OFFICIAL_KIND = "mxnet"
+OFFICIAL_KIND, KERAS_KIND = "mxnet", "keras"
+_COUNTERS = ".num_batches_tracked"
+_STEMS = ("conv1a.weight", "mod1.conv1.weight")  # of psa and of InPlace-ABN
+_USUAL_STATES = ("state_dict", "model_state_dict", "model")  # of several in a checkpoint
+_MOST_LEVELS = 5
 PSA_CLASSIFIER = "fc8_weight"  # of VOC's 20 classes, a 1x1 convolution without bias: no official layer is like it
 _CONV_OF_H5 = {"b1": "branch1", "b2": "branch2a", "b3": "branch2b1", "b4": "branch2b2"}
 _NORM_OF_H5 = {"b0": "branch2a", "b2": "branch2b1", "b3": "branch2b2"}
@@ -35,22 +42,31 @@ class Original:
     """The parameters of an original file.
 
     Args:
-        kind: `"mxnet"` (official release), `"psa"` (PyTorch), `"inplace_abn"` (PyTorch) or `"resnet38d-tf"` (HDF5).
+        kind: `"mxnet"` (official release), `"psa"` (PyTorch), `"inplace_abn"` (PyTorch), `"resnet38d-tf"` (HDF5), or `"keras"` for a file
+            that Keras wrote of a network of this package.
         parameters: official name (without `arg:`/`aux:`) -> array in the official layout; unknown names are kept as they are, so that they
             are reported as unused.
+        own_names: official name -> the file's own name, where that is another.
+        told: what a file of kind `"keras"` says of its network: its `activation` and `pool_padding`; nothing where it holds weights alone.
     """
 
     kind: str
     parameters: dict[str, np.ndarray]
+    own_names: dict[str, str] = dataclasses.field(default_factory=dict)
+    told: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def activation(self) -> str:
-        """The activation that the network must be built with."""
+        """The activation that the network must be built with; empty where nothing tells."""
+        if self.kind == KERAS_KIND:
+            return self.told.get("activation", "")
         return "leaky_relu" if self.kind == "inplace_abn" else "relu"
 
     @property
     def pool_padding(self) -> str:
-        """The pool convention that the file's own software runs with; the paper's for official files."""
+        """The pool convention that the file's own software runs with; the paper's for official files, and where nothing tells."""
+        if self.kind == KERAS_KIND:
+            return self.told.get("pool_padding", "ceil")
         return "ceil" if self.kind == OFFICIAL_KIND else "symmetric"
 
     @property
@@ -70,9 +86,9 @@ def read_original(path: str | pathlib.Path) -> Original:
 
     Args:
         path: an MXNet `.params` file (official release), a PyTorch state dict with the names of psa's resnet38d or of the InPlace-ABN
-            release (alone or under `"state_dict"`, with or without `module.`; needs PyTorch), or an `.h5` file in resnet38d-tf's
-            layout. The arrays of a `.params` file stay in the file until they are used. InPlace-ABN's scale |γ| + ε becomes γ, and its ε
-            goes into the running variance.
+            release (alone or inside a checkpoint, with or without a prefix such as `module.`; needs PyTorch), or an `.h5` file in
+            resnet38d-tf's layout or written by Keras of a network of this package. The arrays of a `.params` file stay in the file until
+            they are used. InPlace-ABN's scale |γ| + ε becomes γ, and its ε goes into the running variance.
 
     Raises:
         InputError: if there is no such file, it is damaged, or of no known kind.
@@ -82,17 +98,34 @@ def read_original(path: str | pathlib.Path) -> Original:
         start = first_bytes(path)
     except OSError as error:
         raise InputError(f"No weights file can be read at {str(path)!r}: {error.strerror}") from None
+    found = _read_kind(path, start)
+    _check_classes(found, path)
+    return found
+
+
+def _read_kind(path: pathlib.Path, start: bytes) -> Original:
     if start == MXNET:
         return Original(OFFICIAL_KIND, _official(path))
     if start == HDF5:
-        return Original("resnet38d-tf", _renamed(_read_h5(path), _h5_name, path))
+        return _hdf5(path)
     if start.startswith(TORCH):
-        state = _read_torch(path)
-        if any(name.startswith("mod1.") for name in state):
-            return Original("inplace_abn", _with_plain_scales(_renamed(state, _inplace_abn_name, path)))
-        return Original("psa", _renamed(state, _psa_name, path))
+        if is_keras_archive(path):
+            raise InputError(f"{str(path)!r} is a model that Keras saved: its name must end in .keras")
+        state = {name: array for name, array in _read_torch(path).items() if not name.endswith(_COUNTERS)}
+        prefix = _prefix(state, path)
+        if any(name.startswith(f"{prefix}mod1.") for name in state):
+            parameters, own_names = _renamed(state, _inplace_abn_name, path, prefix)
+            return Original("inplace_abn", *_with_plain_scales(parameters, own_names))
+        return Original("psa", *_renamed(state, _psa_name, path, prefix))
     kinds = "MXNet .params, a PyTorch state dict, or resnet38d-tf's .h5"
     raise InputError(f"{str(path)!r} is not a checkpoint of a known kind: {kinds}. Its first bytes: {start!r}")
+
+
+def _check_classes(found: Original, path: pathlib.Path) -> None:
+    """Refuses a head whose name is of more classes than it has: a network of the name's size would be built first."""
+    weight = found.parameters.get(f"linear{found.classes}_weight")
+    if weight is not None and weight.shape[:1] != (found.classes,):
+        raise InputError(f"{str(path)!r} is damaged: linear{found.classes} is of shape {weight.shape}, not of {found.classes:,} classes")
 
 
 def _official(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -103,14 +136,62 @@ def _official(path: pathlib.Path) -> dict[str, np.ndarray]:
     return parameters
 
 
-def _renamed(arrays: dict[str, np.ndarray], official_name: Callable[[str], str], path: pathlib.Path) -> dict[str, np.ndarray]:
-    parameters: dict[str, np.ndarray] = {}
-    for name, array in arrays.items():
-        official = official_name(name)
-        if official in parameters:
-            raise InputError(f"{str(path)!r} holds {official} twice, the second time as {name!r}")
-        parameters[official] = array
+def _hdf5(path: pathlib.Path) -> Original:
+    arrays = _read_h5(path)
+    parameters, own_names = _renamed(arrays, _h5_name, path)
+    if set(parameters) - set(arrays):
+        return Original("resnet38d-tf", parameters, own_names)
+    layers = read_keras_weights(path) if path.suffix in (".h5", ".hdf5") else LayerArrays({})
+    if not any(is_of_backbone(layer) for layer in layers):
+        return Original("resnet38d-tf", parameters, own_names)
+    return Original(KERAS_KIND, _of_layers(layers), told=told_by(model_config(path)))
+
+
+def _of_layers(layers: LayerArrays) -> dict[str, np.ndarray]:
+    """Official parameters of Keras' layers; those of other layers are called by the layer and their place."""
+    parameters = {}
+    for layer, arrays in layers.items():
+        suffixes = SUFFIXES["BatchNormalization" if len(arrays) == len(SUFFIXES["BatchNormalization"]) else "Conv2D"]
+        is_known = (is_of_backbone(layer) or is_of_head(layer)) and len(arrays) <= len(suffixes)
+        for place, array in enumerate(arrays):
+            parameters[f"{layer}_{suffixes[place]}" if is_known else f"{layer}/{place}"] = to_official(array)
     return parameters
+
+
+def told_by(config: str) -> dict[str, str]:
+    """`activation` and `pool_padding` of a network of ours, by the configuration of the whole model; nothing where that is empty."""
+    told = {}
+    if re.search(r'"class_name": *"LeakyReLU"', config):
+        told["activation"] = "leaky_relu"
+    elif config:
+        told["activation"] = "relu"
+    if match := re.search(r'"padding": *"(ceil|symmetric|valid)", *"strides": *2', config):
+        told["pool_padding"] = match[1]
+    return told
+
+
+def _renamed(
+    arrays: dict[str, np.ndarray], official_name: Callable[[str], str], path: pathlib.Path, prefix: str = ""
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Official name -> array, and official name -> the file's own; names that are not known stay whole, with their prefix."""
+    parameters: dict[str, np.ndarray] = {}
+    own_names: dict[str, str] = {}
+    for name, array in arrays.items():
+        plain = name.removeprefix(prefix)
+        official = official_name(plain)
+        official = name if official == plain else official
+        if official in parameters:
+            raise InputError(f"{str(path)!r} holds {official} twice, as {own_names[official]!r} and as {name!r}")
+        parameters[official], own_names[official] = array, name
+    return parameters, own_names
+
+
+def _prefix(state: Mapping[str, np.ndarray], path: pathlib.Path) -> str:
+    """What stands before the network's own names, e.g. `module.`, of data-parallel training or of a larger model."""
+    found = {name.removesuffix(stem) for name in state for stem in _STEMS if name == stem or name.endswith(f".{stem}")}
+    if len(found) > 1:
+        raise InputError(f"{str(path)!r} holds more than one network, under {', '.join(map(repr, sorted(found)))}: save one of them alone")
+    return found.pop() if found else ("module." if any(name.startswith("module.") for name in state) else "")
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -121,14 +202,50 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, by what is damaged
-        raise InputError(f"{str(path)!r} is damaged or holds more than tensors: {str(error).splitlines()[0]}") from None
-    state = content.get("state_dict", content) if isinstance(content, dict) else content
-    if not isinstance(state, dict) or not state or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise InputError(f"{str(path)!r} is no PyTorch state dict (name -> tensor, alone or under 'state_dict')")
-    counters = ".num_batches_tracked"
-    return {
-        str(key).removeprefix("module."): value.detach().float().numpy() for key, value in state.items() if not str(key).endswith(counters)
-    }
+        raise InputError(f"{str(path)!r} is damaged or holds more than tensors: {first_line(error)}") from None
+    state = find_state(content, lambda value: isinstance(value, torch.Tensor), path)
+
+    def plain(tensor) -> np.ndarray:
+        # Those without an equal in NumPy, such as bfloat16, as float32; whole numbers stay what they are, to be refused.
+        tensor = tensor.detach()
+        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+    return {name: plain(value) for name, value in state.items()}
+
+
+def find_state(content: Any, is_tensor: Callable[[Any], bool], path: pathlib.Path) -> dict[str, Any]:
+    """The state dict, name -> tensor, in what a PyTorch file holds: alone, or anywhere inside a checkpoint.
+
+    Args:
+        content: dicts of dicts and other things.
+        is_tensor: tells tensors from anything else.
+        path: the file, for messages.
+
+    Raises:
+        InputError: if there is none, or several and none of them by a usual name.
+    """
+    found = _states(content, is_tensor, "", _MOST_LEVELS)
+    for usual in _USUAL_STATES:
+        named = [place for place in found if place.rpartition(".")[2] == usual]
+        found = {place: found[place] for place in named[:1]} or found
+        if named:
+            break
+    if len(found) > 1:
+        raise InputError(f"{str(path)!r} holds several state dicts, {', '.join(map(repr, sorted(found)))}: save one of them alone")
+    if not found:
+        raise InputError(f"{str(path)!r} is no PyTorch state dict (name -> tensor, alone or inside a checkpoint)")
+    return next(iter(found.values()))
+
+
+def _states(content: Any, is_tensor: Callable[[Any], bool], place: str, levels: int) -> dict[str, dict[str, Any]]:
+    """Where it lies -> each dict of tensors by name."""
+    if not isinstance(content, Mapping) or not levels or not all(isinstance(key, str) for key in content):
+        return {}
+    tensors = {key: value for key, value in content.items() if is_tensor(value)}
+    found = {place: tensors} if any("." in key for key in tensors) or (tensors and len(tensors) == len(content)) else {}
+    for key, value in content.items():
+        found |= _states(value, is_tensor, f"{place}.{key}".lstrip("."), levels - 1)
+    return found
 
 
 def _psa_name(name: str) -> str:
@@ -156,19 +273,20 @@ def _inplace_abn_name(name: str) -> str:
     return {"mod1.conv1.weight": "conv1a_weight"}.get(name, name)
 
 
-def _with_plain_scales(parameters: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _with_plain_scales(parameters: dict[str, np.ndarray], own_names: dict[str, str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """InPlace-ABN's |γ| + ε as γ, and its ε of 1e-5 in the running variance, so that our layers compute the same."""
     classes = next((len(parameters[name]) for name in ("linear_bias", "linear_weight") if name in parameters), None)
-    plain = {}
+    plain, names = {}, {}
     for name, array in parameters.items():
+        own = own_names[name]
         if classes is not None and name.startswith("linear_"):
             name = name.replace("linear_", f"linear{classes}_")
         elif name.endswith("_gamma"):
             array = np.abs(array) + np.asarray(INPLACE_ABN_EPSILON, array.dtype)
         elif name.endswith("_moving_var"):
             array = array + np.asarray(INPLACE_ABN_EPSILON - BATCH_NORM_EPSILON, array.dtype)
-        plain[name] = array
-    return plain
+        plain[name], names[name] = array, own
+    return plain, names
 
 
 def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -176,12 +294,12 @@ def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:
 
     def take(name, item):
         if isinstance(item, h5py.Dataset):
-            arrays[name] = to_official(item[()])
+            arrays[name] = to_official(values(item))
 
     try:
         with h5py.File(path) as file:
             file.visititems(take)
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, MemoryError) as error:
         raise InputError(f"{str(path)!r} is damaged: {error}") from None
     return arrays
 

@@ -10,7 +10,7 @@ from keras_widerresnet import runs
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.runs import Run
-from keras_widerresnet.structures import find_structure
+from keras_widerresnet.structures import POOL_PADDINGS
 from keras_widerresnet.tasks.classification import figures
 from keras_widerresnet.tasks.classification.config import ComparisonConfig
 
@@ -38,9 +38,14 @@ def compare_runs(config: ComparisonConfig) -> list[dict[str, object]]:
         if len({len(accuracies) for _, accuracies in found}) > 1:
             raise InputError(f"Runs of different lengths: {', '.join(str(run.path) for run, _ in found)}")
         options, first = dict(flags), found[0][0]
-        structure, width = find_structure(options["structure"]), float(options["width"])
-        size = int(options["crop_size"]) or structure.crop_size
+        structure, width = first.structure, first.number("width")
+        size = int(first.number("crop_size")) or structure.crop_size
+        padding = first.flags.get("pool_padding") or POOL_PADDINGS[0]
         classes = config.classes or len(first.class_names) or len(imagenet_classes())
+        try:
+            multiply_adds = structure.multiply_adds(size, classes=classes, width=width, pool_padding=padding)
+        except InputError as error:  # no such network was trained
+            raise InputError(f"{str(first.path)!r} has flags that cannot be: {error}") from None
         accuracies = np.stack([accuracies for _, accuracies in found])
         name = first.path.name.rpartition("-")[0] or first.path.name
         curves[name] = accuracies
@@ -51,7 +56,7 @@ def compare_runs(config: ComparisonConfig) -> list[dict[str, object]]:
                 "structure": f"{structure}, width {width:g}",
                 "depth": structure.depth,
                 "parameters": f"{structure.parameters(classes=classes, width=width) / 1e6:.2f} M",
-                "multiply-adds": f"{structure.multiply_adds(size, classes=classes, width=width) / 1e6:.1f} M",
+                "multiply-adds": f"{multiply_adds / 1e6:.1f} M",
                 "seeds": len(found),
                 f"{scored} accuracy": f"{accuracies[:, -1].mean():.2%}",
                 "lowest, highest": f"{accuracies[:, -1].min():.2%}, {accuracies[:, -1].max():.2%}",
@@ -64,6 +69,8 @@ def compare_runs(config: ComparisonConfig) -> list[dict[str, object]]:
 
 def _read(path: str) -> tuple[Run, np.ndarray]:
     run = Run.finished(path)
-    if run.task != runs.CLASSIFICATION:
-        raise InputError(f"{path!r} is a run of {run.task}; runs of classification are compared")
-    return run, np.array([row[METRIC] for row in run.metrics()])
+    run.check_task(runs.CLASSIFICATION, "runs of classification are compared")
+    scores = run.scores(METRIC)
+    if not scores:
+        raise InputError(f"{str(run.path / runs.METRICS_FILE)!r} has no row of an epoch: there is nothing to compare")
+    return run, np.array(scores)

@@ -105,7 +105,12 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
     with created(output_dir) as folder:
         probabilities, labels, are_logits = mean_probabilities(network, images, protocol, config.batch_size)
         places = true_class_places(labels, probabilities)
-        others = {"weights": config.weights, "batch_size": config.batch_size, "outputs_are_logits": are_logits}
+        others = {
+            "weights": config.weights,
+            "batch_size": config.batch_size,
+            "preprocessing": network.preprocessing,
+            "outputs_are_logits": are_logits,
+        }
         found = Evaluation(
             _settings(network, images, protocol) | others,
             images=len(labels),

@@ -12,13 +12,13 @@ import tensorflow as tf
 from keras_widerresnet import models
 from keras_widerresnet.data.resize import normalise
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.loading import load_network
+from keras_widerresnet.loading import load_network, takes_pixels
 from keras_widerresnet.models import ModelOptions, Source, find_source
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import STRUCTURES, Structure, same_network
 from keras_widerresnet.tasks.classification.config import TrainingConfig
-from keras_widerresnet.tasks.saved_model import PIXEL_SIGNATURE, load_saved_model
-from keras_widerresnet.training.network import compiled, precision
+from keras_widerresnet.tasks.saved_model import PIXEL_SIGNATURE, check_of_export, load_saved_model
+from keras_widerresnet.training.network import compiled, precision, starting_activation
 from keras_widerresnet.weights.registry import Pretrained
 
 # Of a SavedModel that is no export of ours: they take images as `preprocess_input` makes them.
@@ -36,6 +36,7 @@ class Classifier:
         source: what held it.
         structure: what it is built as; None where nothing tells.
         pool_padding, width: what it is built with; None where nothing tells.
+        preprocessing: what `predict` does first, one of `models.PREPROCESSINGS`.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
@@ -45,6 +46,7 @@ class Classifier:
     structure: Structure | None = None
     pool_padding: str | None = None
     width: float | None = None
+    preprocessing: str = models.RELEASE_PREPROCESSING
 
     @property
     def record(self) -> Pretrained | None:
@@ -67,6 +69,7 @@ def make_network(config: TrainingConfig, classes: int, crop_size: int, steps_per
             dropout=config.dropout,
             width=config.width,
             downsampling=config.downsampling or None,
+            activation=starting_activation(config),
         )
     return compiled(network, config, steps_per_epoch, "categorical_crossentropy", metrics=["accuracy"])
 
@@ -80,15 +83,17 @@ def load_classifier(options: ModelOptions) -> Classifier:
     source = find_source(options.weights, options.model)
     structure = _named(source.structure) if source.structure else None
     if source.kind == models.SAVED_MODEL:
-        return dataclasses.replace(_saved_model(source), structure=structure)
+        return dataclasses.replace(_saved_model(source, options.preprocessing), structure=structure)
     network = load_network(source, width=options.width, pool_padding=options.pool_padding)
     check_classifier(network, source.text)
     size = _size(source.text, network.input_shape)
+    as_they_are = takes_pixels(network, source, options.preprocessing)
 
     def predict(pixels: np.ndarray) -> np.ndarray:
-        return network.predict_on_batch(normalise(pixels))
+        return network.predict_on_batch(pixels if as_they_are else normalise(pixels))
 
-    found = Classifier(predict, network.output_shape[-1], size, source, structure)
+    done = models.NO_PREPROCESSING if as_they_are else models.RELEASE_PREPROCESSING
+    found = Classifier(predict, network.output_shape[-1], size, source, structure, preprocessing=done)
     if source.kind in (models.RUN, models.KERAS_FILE):
         width, padding = source.facts.width, source.facts.pool_padding or None
     else:
@@ -100,15 +105,18 @@ def check_classifier(network: keras.Model, what: str) -> None:
     """Raises `InputError` if a Keras model is none from square RGB images to (images, classes); `what` is its name in the message."""
     taken, given = getattr(network, "input_shape", None), getattr(network, "output_shape", None)
     if not isinstance(taken, tuple) or len(taken) != 4 or len(network.outputs) != 1:
-        raise InputError(f"{what!r} is no network from one batch of images to one output. Its inputs: {network.inputs}")
+        raise InputError(f"{what!r} is no network from one batch of images to one output. Its inputs: {getattr(network, 'inputs', None)}")
     _check_classes(what, given)
     _size(what, taken)
 
 
-def _saved_model(source: Source) -> Classifier:
+def _saved_model(source: Source, preprocessing: str) -> Classifier:
     what = source.text
     loaded = load_saved_model(source)
-    takes_pixels = PIXEL_SIGNATURE in loaded.signatures
+    is_export = PIXEL_SIGNATURE in loaded.signatures
+    if is_export:
+        check_of_export(source, preprocessing)
+    as_they_are = is_export or preprocessing == models.NO_PREPROCESSING
     key = next((name for name in (PIXEL_SIGNATURE, *SIGNATURES) if name in loaded.signatures), None)
     wanted = (
         f"one of the signatures {(PIXEL_SIGNATURE, *SIGNATURES)} must take one batch of float images (None, S, S, 3) and give one output"
@@ -122,13 +130,14 @@ def _saved_model(source: Source) -> Classifier:
     ((name, taken),), (given,) = inputs.items(), outputs
 
     def predict(pixels: np.ndarray) -> np.ndarray:
-        images = pixels if takes_pixels else normalise(pixels)
+        images = pixels if as_they_are else normalise(pixels)
         # By way of `loaded`: a signature alone does not keep its variables alive.
         return loaded.signatures[key](**{name: tf.cast(images, taken.dtype)})[given].numpy()
 
     shapes = [None if spec.shape.rank is None else tuple(spec.shape) for spec in specs]
     classes = _check_classes(what, shapes[1])
-    return Classifier(predict, classes, _size(what, shapes[0] or ()), source)
+    done = models.NO_PREPROCESSING if as_they_are else models.RELEASE_PREPROCESSING
+    return Classifier(predict, classes, _size(what, shapes[0] or ()), source, preprocessing=done)
 
 
 def _check_classes(what: str, shape: Sequence[int | None] | None) -> int:

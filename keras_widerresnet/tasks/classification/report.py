@@ -68,11 +68,14 @@ def _results(data, validated_on: str, probabilities, labels, predicted, history)
 
 
 def _report(config, structure, data, crop_size, labels, predicted, results: Sequence[tuple[str, str]]) -> str:
+    structure = config.built_structure
+    multiply_adds = structure.multiply_adds(crop_size, classes=data.classes, width=config.width, pool_padding=config.pool_padding)
     network = [
         ("structure", f"{structure} (crop {crop_size}, width {config.width:g})"),
+        ("halvings", structure.halvings_in_words(config.pool_padding)),
         ("depth", structure.depth),
         ("parameters", f"{structure.parameters(classes=data.classes, width=config.width):,}"),
-        ("multiply-adds an image", f"{structure.multiply_adds(crop_size, classes=data.classes, width=config.width) / 1e6:,.1f} M"),
+        ("multiply-adds an image", f"{multiply_adds / 1e6:,.1f} M"),
     ]
     matrix = confusion_matrix(labels, predicted, labels=range(data.classes))
     classes = [

@@ -118,6 +118,7 @@ def evaluate_segmentation(config: EvaluationConfig) -> SegmentationEvaluation:
     settings: dict[str, object] = {
         "weights": config.weights,
         "model": config.model or (network.record.structure if network.record else None),
+        "preprocessing": network.preprocessing,
     }
     with created(output_dir) as folder:
         scored = score_test_split(

@@ -13,16 +13,17 @@ from keras_widerresnet import models
 from keras_widerresnet.enlarge import Enlarge
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.fcn import WideResNetFCN
-from keras_widerresnet.loading import load_network
+from keras_widerresnet.loading import last_layer, load_network, takes_pixels
 from keras_widerresnet.models import SegmenterOptions, Source, find_source
 from keras_widerresnet.preprocessing import MEAN, STD
-from keras_widerresnet.tasks.saved_model import PIXEL_SIGNATURE, load_saved_model
+from keras_widerresnet.tasks.saved_model import PIXEL_SIGNATURE, check_of_export, load_saved_model
 from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
 from keras_widerresnet.tasks.segmentation.views import Predict
-from keras_widerresnet.training.network import compiled, precision
+from keras_widerresnet.training.network import compiled, precision, starting_activation
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained
 
 PROBED_SIZES = (256, 384)
+WHOLE_TOLERANCE = 1e-3  # of values 0..255
 LEAST_PROBABILITY = 1e-12  # enlargement may leave less than nothing
 
 
@@ -36,12 +37,14 @@ class Segmenter:
         classes: number of classes.
         stride: the output stride.
         source: what held it.
+        preprocessing: how the network itself takes images, one of `models.PREPROCESSINGS`; `predict` sees to it.
     """
 
     predict: Predict
     classes: int
     stride: int
     source: Source
+    preprocessing: str = models.RELEASE_PREPROCESSING
 
     @property
     def record(self) -> Pretrained | None:
@@ -65,6 +68,7 @@ def make_segmenter(config: SegmentationConfig, classes: int, steps_per_epoch: in
             dropout=(config.dropout_b6, config.dropout_b7),
             width=config.width,
             downsampling=config.downsampling or None,
+            activation=starting_activation(config),
             frozen_batch_norm=config.frozen_batch_norm,
         )
     return compiled(network, config, steps_per_epoch, loss, shift_rate=config.shift_rate)
@@ -78,13 +82,29 @@ def load_segmenter(options: SegmenterOptions) -> Segmenter:
     """
     source = find_source(options.weights, options.model)
     if source.kind == models.SAVED_MODEL:
-        return _saved_model(source)
+        return _saved_model(source, options.preprocessing)
     if source.record and not source.record.classifier_convs:
         names = ", ".join(name for name, one in PRETRAINED.items() if one.classifier_convs)
         raise InputError(f"{source.text!r} is a classification network; segmentation networks are {names}, a run or a file")
     built = load_network(source, width=options.width, pool_padding=options.pool_padding, output_stride=options.output_stride)
+    as_they_are = takes_pixels(built, source, options.preprocessing)
     network = at_cells(built)
-    return Segmenter(predictor(network), network.output_shape[-1], stride_of(network, repr(source.text)), source)
+    stride = stride_of(network, repr(source.text))
+    predict = of_pixels(predictor(network)) if as_they_are else predictor(network)
+    done = models.NO_PREPROCESSING if as_they_are else models.RELEASE_PREPROCESSING
+    return Segmenter(predict, network.output_shape[-1], stride, source, done)
+
+
+def of_pixels(predict: Predict) -> Predict:
+    """A function of images as `preprocess_input` makes them, of one that takes RGB values 0..255."""
+
+    def of_normalised(images: np.ndarray) -> np.ndarray:
+        pixels = (images * np.asarray(STD, np.float32) + np.asarray(MEAN, np.float32)) * 255
+        whole = np.rint(pixels)
+        # What was a whole number is one again, but for the mean colour, which fills images up.
+        return predict(np.where(np.abs(pixels - whole) < WHOLE_TOLERANCE, whole, pixels).astype(np.float32))
+
+    return of_normalised
 
 
 def predictor(model: keras.Model) -> Predict:
@@ -121,7 +141,7 @@ def stride_of(model: keras.Model, name: str) -> int:
         raise InputError(f"{name} is not a segmentation network: its outputs must be (images, H, W, classes). They are {given}")
     if taken != (None, None, None, 3):
         raise InputError(f"{name} must take RGB images of any size, (None, None, 3). It takes {taken[1:]}")
-    last = model.layers[-1]
+    last = last_layer(model)
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
         raise InputError(f"{name} ends in softmax; networks are evaluated by their logits")
     sides = [set(model.compute_output_shape((1, size, size, 3))[1:3]) for size in PROBED_SIZES]
@@ -137,7 +157,7 @@ def at_cells(network: keras.Model) -> keras.Model:
     return keras.Model(network.inputs, network.layers[-1].input) if enlarges else network
 
 
-def _saved_model(source: Source) -> Segmenter:
+def _saved_model(source: Source, preprocessing: str) -> Segmenter:
     """An export of ours as a network of stride 1, whose logits are the logarithms of its probabilities."""
     what = source.text
     loaded = load_saved_model(source)
@@ -145,14 +165,15 @@ def _saved_model(source: Source) -> Segmenter:
     if shape is None:
         raise InputError(f"{what!r} is not an export of a segmentation network: no signature {PIXEL_SIGNATURE!r} from pixels to maps")
 
-    def predict(images: np.ndarray) -> np.ndarray:
-        pixels = tf.constant((images * np.asarray(STD, np.float32) + np.asarray(MEAN, np.float32)) * 255, tf.float32)
+    check_of_export(source, preprocessing)
+
+    def predict(pixels: np.ndarray) -> np.ndarray:
         # By way of `loaded`: a signature alone does not keep its variables alive.
-        probabilities = loaded.signatures[PIXEL_SIGNATURE](images=pixels)["probabilities"].numpy()
+        probabilities = loaded.signatures[PIXEL_SIGNATURE](images=tf.constant(pixels))["probabilities"].numpy()
         return np.log(np.maximum(probabilities, LEAST_PROBABILITY))
 
     classes = shape[-1] or len(source.facts.class_names)
-    return Segmenter(predict, classes, 1, source)
+    return Segmenter(of_pixels(predict), classes, 1, source, models.NO_PREPROCESSING)
 
 
 def _map_shape(signature) -> Sequence[int | None] | None:

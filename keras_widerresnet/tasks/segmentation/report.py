@@ -55,6 +55,7 @@ def _results(scored: ScoredSplit, validated_on: str, history) -> list[tuple[str,
 def _report(config: SegmentationConfig, data: SegmentationData, protocol: SegmentationProtocol, scored: ScoredSplit, results) -> str:
     network = [
         ("structure", f"{config.structure} (width {config.width:g})"),
+        ("halvings", config.built_structure.halvings_in_words(config.pool_padding, config.output_stride)),
         ("output stride", config.output_stride),
         ("convolutions of the head", config.classifier_convs),
         ("loss", config.loss.replace("_", " ")),

@@ -1,0 +1,58 @@
+"""Arrays by layer, with the names that their file has for them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+SHOWN_NAMES = 20  # of a longer list the rest is counted
+_BACKBONE = r"conv1a|bn7|(?:res|bn)[1-7](?:a|b\d+)_branch(?:1|2a|2b\d+)"
+_HEAD = r"linear\d+|conv6a|fc8"
+_SUFFIXES = "weight|bias|gamma|beta|moving_mean|moving_var"
+_PARAMETER = re.compile(rf"({_BACKBONE}|{_HEAD})_({_SUFFIXES})")
+
+
+class LayerArrays(dict[str, list[np.ndarray]]):
+    """Layer name -> arrays in Keras' order and layout.
+
+    Args:
+        arrays: the arrays.
+        own_names: layer name -> what the file calls its arrays, where that is not the layer's name.
+    """
+
+    def __init__(self, arrays: Mapping[str, list[np.ndarray]], own_names: Mapping[str, tuple[str, ...]] | None = None):
+        super().__init__(arrays)
+        self.own_names = dict(own_names or {})
+
+    def called(self, layer: str) -> str:
+        """A layer by our name and, in brackets, by the file's own where these are others."""
+        own = self.own_names.get(layer, (layer,))
+        return layer if own == (layer,) else f"{layer} ({', '.join(own)})"
+
+    def verbatim(self, layer: str) -> tuple[str, ...]:
+        """What the file itself calls a layer's arrays."""
+        return self.own_names.get(layer, (layer,))
+
+
+def is_of_backbone(layer: str) -> bool:
+    """Whether a name is one of the layers before the head, of whatever structure."""
+    return re.fullmatch(_BACKBONE, layer) is not None
+
+
+def is_of_head(layer: str) -> bool:
+    """Whether a name is one of the known classifiers and segmentation heads."""
+    return re.fullmatch(_HEAD, layer) is not None
+
+
+def layer_and_suffix(parameter: str) -> tuple[str, str]:
+    """An official parameter's layer and suffix; any other name as it is, and no suffix."""
+    match = _PARAMETER.fullmatch(parameter)
+    return (match[1], match[2]) if match else (parameter, "")
+
+
+def shortened(names: Iterable[str], most: int = SHOWN_NAMES) -> list[str]:
+    """The first names of a list, and how many more there are."""
+    names = list(names)
+    return names if len(names) <= most else [*names[:most], f"and {len(names) - most:,} more"]
