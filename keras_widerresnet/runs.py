@@ -6,15 +6,15 @@ import csv
 import dataclasses
 import functools
 import importlib.metadata
+import itertools
 import json
 import pathlib
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.files import replacing
+from keras_widerresnet.files import is_absent, remove, replacing
 from keras_widerresnet.options import defaults_of, flag_line, flag_lines, options_of
 from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 
@@ -191,7 +191,7 @@ def may_start(config: Config) -> tuple[Config, bool]:
         InputError: for an existing directory that is not to be touched, or a run of other options.
     """
     path = pathlib.Path(config.output_dir)
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if is_absent(path):
         return config, False
     if not (config.overwrite or config.resume):
         raise InputError(f"{path} exists: --resume goes on with that run, --overwrite replaces it, --output_dir names another")
@@ -230,13 +230,14 @@ def prepare(config: RunSettings, facts: Mapping[str, Any]) -> Run:
     """
     path = pathlib.Path(config.output_dir)
     if config.overwrite and path.exists():
-        shutil.rmtree(path)
+        remove(path)
     path.mkdir(parents=True, exist_ok=True)
-    _write_json(path / FACTS_FILE, facts)
-    _write_json(path / VERSIONS_FILE, versions())
+    # First of all, because it makes the directory one that can be resumed.
     if not (path / FLAGS_FILE).is_file():
         with replacing(path / FLAGS_FILE) as temporary:
             temporary.write_text("\n".join(flag_lines(config).values()) + "\n")
+    _write_json(path / FACTS_FILE, facts)
+    _write_json(path / VERSIONS_FILE, versions())
     return Run(path)
 
 
@@ -259,12 +260,13 @@ def forget_later_epochs(run: Run, epochs_done: int, score: str) -> float:
         return -1.0
     with path.open(newline="") as file:
         reader = csv.DictReader(file)
-        rows = [row for row in reader if int(row["epoch"]) < epochs_done]
+        # The rows that were there at the checkpoint; one after them may have been cut short.
+        rows = [row for row in itertools.islice(reader, epochs_done) if int(row["epoch"]) < epochs_done]
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, reader.fieldnames or ())
         writer.writeheader()
         writer.writerows(rows)
-    return max(float(row[f"val_{score}"]) for row in rows)
+    return max((float(row[f"val_{score}"]) for row in rows), default=-1.0)
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:

@@ -117,6 +117,7 @@ def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: thread
     if is_chief(steps.strategy):
         progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done, task.score, _validation_name(task))
         shown = contextlib.closing(progress)
+        checkpoint.remove_leftovers()
         best = runs.forget_later_epochs(run, epochs_done, task.score)
         listed += [
             progress,
