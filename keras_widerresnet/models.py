@@ -217,11 +217,11 @@ def _facts_of_run(run: Run) -> Facts:
     structure = "" if run.flags.get("downsampling") else run.flags.get("structure", "")
     return Facts(
         structure=structure,
-        width=float(run.flags.get("width", 1)),
+        width=run.number("width", 1),
         pool_padding=run.flags.get("pool_padding", ""),
         task=run.task,
         classes=len(run.class_names) or None,
-        classifier_convs=int(run.flags.get("classifier_convs", 0)),
+        classifier_convs=int(run.number("classifier_convs", 0)),
         class_names=run.class_names,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -10,7 +11,7 @@ import itertools
 import json
 import pathlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from keras_widerresnet.errors import InputError
@@ -87,19 +88,30 @@ class Run:
     @functools.cached_property
     def flags(self) -> dict[str, str]:
         """Name -> value as it was written, of all options that the run depends on."""
-        lines = (self.path / FLAGS_FILE).read_text().splitlines()
+        lines = self.flags_text.splitlines()
         return dict(line[2:].split("=", 1) for line in lines if line.startswith("--") and "=" in line)
 
     @property
     def flags_text(self) -> str:
         """The run's flag file."""
-        return (self.path / FLAGS_FILE).read_text().strip()
+        with _undamaged(self.path / FLAGS_FILE):
+            return (self.path / FLAGS_FILE).read_text().strip()
+
+    def number(self, name: str, default: float) -> float:
+        """The value of an option that is a number, or what it is where the run has no such option."""
+        with _undamaged(self.path / FLAGS_FILE):
+            return float(self.flags.get(name, default))
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
         """Task, class names, numbers of images, protocol and, at the end, results; empty for runs of versions that did not keep them."""
         path = self.path / FACTS_FILE
-        return json.loads(path.read_text()) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        with _undamaged(path):
+            facts = json.loads(path.read_text())
+            _check_facts(facts)
+        return facts
 
     @property
     def task(self) -> str:
@@ -118,7 +130,8 @@ class Run:
         if not kept:
             return None
         kept = {name: tuple(value) if isinstance(value, list) else value for name, value in kept.items()}
-        return SegmentationProtocol(**kept) if self.task == SEGMENTATION else ClassificationProtocol(**kept)
+        with _undamaged(self.path / FACTS_FILE):
+            return SegmentationProtocol(**kept) if self.task == SEGMENTATION else ClassificationProtocol(**kept)
 
     @property
     def is_finished(self) -> bool:
@@ -129,7 +142,7 @@ class Run:
         path = self.path / METRICS_FILE
         if not path.is_file():
             return []
-        with path.open(newline="") as file:
+        with _undamaged(path), path.open(newline="") as file:
             return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
 
     def results(self) -> list[tuple[str, str]]:
@@ -140,14 +153,14 @@ class Run:
 
     def _reported_results(self) -> list[tuple[str, str]]:
         """The first table of the report, for runs that kept their results nowhere else."""
-        lines = iter((self.path / REPORT_FILE).read_text().splitlines())
         table = []
-        for line in lines:
-            if line.startswith("|"):
-                table.append(tuple(cell.strip() for cell in line.strip("|").split("|")))
-            elif table:
-                break
-        return [(what, value) for what, value in table[2:]]
+        with _undamaged(self.path / REPORT_FILE):
+            for line in (self.path / REPORT_FILE).read_text().splitlines():
+                if line.startswith("|"):
+                    table.append(tuple(cell.strip() for cell in line.strip("|").split("|")))
+                elif table:
+                    break
+            return [(what, value) for what, value in table[2:]]
 
     def final_network(self) -> pathlib.Path:
         """The file of the network after the last step.
@@ -267,6 +280,31 @@ def forget_later_epochs(run: Run, epochs_done: int, score: str) -> float:
         writer.writeheader()
         writer.writerows(rows)
     return max((float(row[f"val_{score}"]) for row in rows), default=-1.0)
+
+
+@contextlib.contextmanager
+def _undamaged(path: pathlib.Path) -> Iterator[None]:
+    """Turns what reading a file that was changed by hand raises into an `InputError` that names it."""
+    try:
+        yield
+    except (ValueError, TypeError, RecursionError, csv.Error) as error:
+        raise InputError(f"{str(path)!r} is damaged: {error}") from None
+
+
+def _check_facts(facts: Any) -> None:
+    """Raises `TypeError` for what is not the form of a run's facts."""
+    if not isinstance(facts, dict):
+        raise TypeError("it holds no JSON object")
+    names, results = facts.get("class_names", []), facts.get("results", [])
+    forms = {
+        "task": facts.get("task", CLASSIFICATION) in (CLASSIFICATION, SEGMENTATION),
+        "class_names": isinstance(names, list) and all(isinstance(name, str) for name in names),
+        "protocol": isinstance(facts.get("protocol", {}), dict),
+        "results": isinstance(results, list) and all(isinstance(row, list) and len(row) == 2 for row in results),
+    }
+    for key, is_right in forms.items():
+        if not is_right:
+            raise TypeError(f"its {key} is {facts[key]!r}")
 
 
 def _write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:

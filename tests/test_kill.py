@@ -100,9 +100,7 @@ def entries(folder):
 
 def same_arrays(path, expected):
     found = read_keras_weights(path)
-    return found.keys() == expected.keys() and all(
-        all(map(np.array_equal, found[name], arrays)) for name, arrays in expected.items()
-    )
+    return found.keys() == expected.keys() and all(all(map(np.array_equal, found[name], arrays)) for name, arrays in expected.items())
 
 
 def whole_run(reference):
@@ -237,7 +235,9 @@ def ended(server, work, folder, kill_at, delay):
     work.begin(folder)
     found, log = work.run(server, folder, kill_at=kill_at, delay=delay)
     assert found["code"] in (-9, 0), log
-    where = f"{work.name}, operation {kill_at} of {work.operations}, {delay:.3f} s later, {sorted(entries(folder)) if folder.exists() else ''}"
+    where = (
+        f"{work.name}, operation {kill_at} of {work.operations}, {delay:.3f} s later, {sorted(entries(folder)) if folder.exists() else ''}"
+    )
     try:
         work.check(folder, False)
         again, log = work.run(server, folder)

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_widerresnet import runs
 from keras_widerresnet.data.pairs import SegmentationData
-from keras_widerresnet.data.problems import unreadable_files
+from keras_widerresnet.data.problems import UNREADABLE, unreadable_files
 from keras_widerresnet.data.split import ImageData, Share
 from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.files import replacing
@@ -202,8 +202,11 @@ def _explained_images(data: ImageData | SegmentationData):
     """Names the files where decoding fails in the middle of training."""
     try:
         yield
-    except tf.errors.InvalidArgumentError as error:
+    except (*UNREADABLE, UnicodeDecodeError) as error:  # the last where TensorFlow's message quotes a damaged record
         number, shown = unreadable_files(data)
-        if not number:
-            raise
-        raise InputError(f"{number} images do not decode: {shown}") from error
+        if number:
+            raise InputError(f"{number} images do not decode: {shown}") from error
+        if isinstance(error, tf.errors.InvalidArgumentError):
+            raise  # anything may be wrong
+        text = str(error).partition("\n")[0]
+        raise InputError(f"Records of {data.name!r} are damaged or changed since training began: {text}") from error
