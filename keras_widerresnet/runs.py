@@ -271,15 +271,20 @@ def forget_later_epochs(run: Run, epochs_done: int, score: str) -> float:
     if not path.exists() or not epochs_done:
         path.unlink(missing_ok=True)
         return -1.0
-    with path.open(newline="") as file:
+    with _undamaged(path), path.open(newline="") as file:
         reader = csv.DictReader(file)
+        columns = reader.fieldnames or ()
         # The rows that were there at the checkpoint; one after them may have been cut short.
         rows = [row for row in itertools.islice(reader, epochs_done) if int(row["epoch"]) < epochs_done]
+        best = max((float(row[f"val_{score}"]) for row in rows), default=-1.0)
+    if not rows:
+        path.unlink()
+        return best
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, reader.fieldnames or ())
+        writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
-    return max((float(row[f"val_{score}"]) for row in rows), default=-1.0)
+    return best
 
 
 @contextlib.contextmanager

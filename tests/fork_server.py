@@ -2,14 +2,14 @@
 
 A line of JSON on its standard input is a request, a line of JSON on its standard output the answer:
 
-- `{"arguments": [...], "folder": PATH, "log": PATH, "kill_at": N, "delay": SECONDS}` runs a command as the console does. The child kills itself
-  (SIGKILL) just before its N-th file operation in the folder, or so many seconds later; without `kill_at` it runs to its end. The answer has the exit
-  `code` (negative: the signal) and the `operations` that there were.
-- `{"mount": PATH, "size": "300k"}` mounts a file system in memory or changes the size of the one there, and `{"copy": [FROM, TO]}` copies a folder out of
-  it: if this process was started by `unshare -rm`, no other sees what it mounts.
+- `{"arguments": [...], "folder": PATH, "log": PATH, "kill_at": N, "delay": SECONDS}` runs a command as the console does. The child
+  kills itself (SIGKILL) just before its N-th file operation in the folder, or so many seconds later; without `kill_at` it runs to its end.
+  The answer has the exit `code` (negative: the signal) and the `operations` that there were.
+- `{"mount": PATH, "size": "300k"}` mounts a file system in memory or changes the size of the one there, and `{"copy": [FROM, TO]}` copies
+  a folder out of it or into it: if this process was started by `unshare -rm`, no other sees what it mounts.
 
-Operations are those that Python audits (PEP 578): files opened for writing, renamed and removed, folders made and removed. TensorFlow's own are not
-among them; its checkpoints are announced by hand, and a delay ends the process in the middle of them.
+Operations are those that Python audits (PEP 578): files opened for writing, renamed and removed, folders made and removed. TensorFlow's
+own are not among them; its checkpoints are announced by hand, and a delay ends the process in the middle of them.
 """
 
 import json
@@ -28,7 +28,6 @@ import matplotlib.figure  # noqa: F401
 import sklearn.metrics  # noqa: F401
 import tensorflow as tf
 
-from keras_widerresnet.analysis import config as _  # noqa: F401
 from keras_widerresnet.cli import main, process
 from keras_widerresnet.conversion import convert_file  # noqa: F401
 from keras_widerresnet.export.run import export  # noqa: F401
@@ -49,7 +48,7 @@ class Ending:
 
     def __call__(self, event, arguments):
         if event == "open":
-            path, mode, flags = arguments
+            path, _, flags = arguments
             is_ours = isinstance(path, (str, os.PathLike)) and (flags or 0) & (os.O_WRONLY | os.O_RDWR)
         else:
             is_ours = event in RENAMES or event == ANNOUNCED

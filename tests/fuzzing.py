@@ -1,8 +1,8 @@
 """Damaged input for every reader: what it is made of, what reads it, and a run of so many seconds that counts.
 
-`python tests/fuzzing.py NAME SECONDS` tries one reader in a process of its own, so that one that dies is seen too, and prints a line of JSON. Only an
-`InputError`, an answer, or what the reader's own contract says besides (TensorFlow's `InvalidArgumentError` inside a graph, a flagged row) may come
-out, in less than `MOST_SECONDS` and `MOST_BYTES` of additional memory.
+`python tests/fuzzing.py NAME SECONDS` tries one reader in a process of its own, so that one that dies is seen too, and prints a line of
+JSON. Only an `InputError`, an answer, or what the reader's own contract says besides (TensorFlow's `InvalidArgumentError` inside a graph,
+a flagged row) may come out, in less than `MOST_SECONDS` and `MOST_BYTES` of additional memory.
 """
 
 from __future__ import annotations
@@ -61,7 +61,6 @@ DIGITS = ROOT / "saved_models" / "digits"
 OLD_RUN = ROOT / "tests" / "data" / "run_of_0.1.0"
 MOST_SECONDS, MOST_BYTES = 10.0, 2 << 30
 READ, REFUSED = "read", "refused"
-NOTHING = st.none()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -399,9 +398,8 @@ def idx_folders() -> Iterator[Callable]:
             root.mkdir()
             for number, name in enumerate(("train-images", "train-labels", "t10k-images", "t10k-labels")):
                 content = data if number == which else good[number % 2]
-                (root / f"{name}{'.gz' if content[:2] == bytes((31, 139)) or number == which and len(data) % 2 else ''}").write_bytes(
-                    content
-                )
+                is_gzip = content[:2] == bytes((31, 139)) or (number == which and len(data) % 2)
+                (root / f"{name}{'.gz' if is_gzip else ''}").write_bytes(content)
             try:
                 read = idx(str(root))
             except InputError:
@@ -739,10 +737,9 @@ def run(name: str, seconds: float, examples: int, seed: int = 0) -> Found:
             verbosity=hypothesis.Verbosity.quiet,
         )
         while found.inputs == 0 or time.perf_counter() - begin < seconds:
-            try:
+            # What Hypothesis raises at the end is kept already, what comes and goes too.
+            with contextlib.suppress(Exception):
                 hypothesis.seed(seed)(settings(hypothesis.given(read_inputs)(one)))()
-            except Exception:  # of any kind: what was found is kept already, and one that comes and goes is one too
-                pass
             known = set(found.findings)
             seed += 1
     found.seconds = time.perf_counter() - begin

@@ -1,6 +1,6 @@
-"""Damaged input to every reader: only an answer or an `InputError` comes out, in bounded time and memory. What is tried stands in `fuzzing.py`.
+"""Damaged input to every reader: only an answer or an `InputError` comes out, in bounded time and memory.
 
-`FUZZ_SECONDS=100 pytest -m slow tests/test_fuzz.py -s` tries each reader for so long.
+What is tried stands in `fuzzing.py`. `FUZZ_SECONDS=100 pytest -m slow tests/test_fuzz.py -s` tries each reader for so long.
 """
 
 import importlib.util
@@ -42,9 +42,10 @@ def test_damaged_input_for_a_while(name, tmp_path):
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=seconds + 300)
     assert ran.returncode == 0, f"{_ended(ran.returncode)} at {last.read_text()[:2000]}\n{ran.stderr[-2000:]}"
     found = json.loads(ran.stdout.splitlines()[-1])
+    rate, megabytes = found["inputs"] / found["seconds"], found["most_bytes"] / 2**20
     print(
-        f"{name} (seed {seed}): {found['inputs']:,} inputs, {found['inputs'] / found['seconds']:.0f} a second, {found['refused']:,} refused, "
-        f"{len(found['findings'])} findings, at most {found['longest']:.2f} s and {found['most_bytes'] / 2**20:.0f} MB"
+        f"{name} (seed {seed}): {found['inputs']:,} inputs, {rate:.0f} a second, {found['refused']:,} refused, "
+        f"{len(found['findings'])} findings, at most {found['longest']:.2f} s and {megabytes:.0f} MB"
     )
     assert found["findings"] == {}
 

@@ -34,7 +34,8 @@ class Client(Protocol):
             For each image `(index, class name, probability)`, best first; None for bytes that do not decode.
 
         Raises:
-            InputError: if the server cannot be reached, has no such model, refuses the request or gives another answer, or the deadline has passed.
+            InputError: if the server cannot be reached, has no such model, refuses the request or answers in another form, or the deadline
+                has passed.
         """
 
     def check_ready(self) -> list[int]:
