@@ -111,7 +111,9 @@ def _predicted(served, request):
 def _bytes(value):
     """`{"b64": ...}`, wherever it stands, as bytes."""
     if isinstance(value, dict):
-        return base64.b64decode(value["b64"]) if set(value) == {"b64"} else {key: _bytes(item) for key, item in value.items()}
+        return (
+            base64.b64decode(value["b64"], validate=True) if set(value) == {"b64"} else {key: _bytes(item) for key, item in value.items()}
+        )
     return [_bytes(item) for item in value] if isinstance(value, list) else value
 
 
