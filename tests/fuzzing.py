@@ -71,11 +71,13 @@ class Target:
         inputs: strategy of what it is given.
         open: a context manager of a function that reads one input, and returns `READ` or `REFUSED`; anything that it raises is a finding.
         needs: a module without which it is left out.
+        examples: how many are tried in a short look.
     """
 
     inputs: Callable[[], st.SearchStrategy]
     open: Callable[[], contextlib.AbstractContextManager[Callable]]
     needs: str = ""
+    examples: int = 100
 
 
 # What damages bytes
@@ -606,7 +608,7 @@ TARGETS = {
     "images": Target(lambda: damaged(image_files(), (png_chunks,)), images),
     "served images": Target(lambda: damaged(image_files(), (png_chunks,)), served_images),
     "masks": Target(lambda: damaged(mask_files(), (png_chunks,)), masks),
-    "TFRecord folders": Target(tfrecord_inputs, tfrecord_folders),
+    "TFRecord folders": Target(tfrecord_inputs, tfrecord_folders, examples=25),
     "IDX files": Target(lambda: st.tuples(st.integers(0, 3), damaged(idx_files(), (gzipped,))), idx_folders),
     ".params": Target(mxnet_inputs, lambda: file_reader("net.params", read_original)),
     ".h5": Target(lambda: damaged(h5_files()), lambda: file_reader("net.h5", read_original)),
@@ -615,6 +617,7 @@ TARGETS = {
     ".keras": Target(
         lambda: damaged(saved(".keras"), (zip_member("config.json"), zip_member("model.weights.h5"))),
         lambda: file_reader("net.keras", keras_files),
+        examples=40,
     ),
     "sidecars": Target(
         lambda: damaged([b'{"structure": "A1", "width": 0.5, "classes": 5, "class_names": ["a", "b"]}']) | as_json(),
@@ -670,7 +673,8 @@ class Found:
         seconds: the whole run.
         longest: seconds of the slowest input.
         most_bytes: memory that an input took at most.
-        findings: what was raised, and where -> the smallest input that raises it, in hexadecimal.
+        findings: what was raised, and where -> its message and the beginning of the smallest input that raises it, in hexadecimal; the
+            whole of it is kept beside the last input, see `FUZZ_LAST`.
     """
 
     inputs: int = 0
@@ -693,16 +697,16 @@ def where(error: BaseException) -> str:
     return f"{type(error).__name__} at {pathlib.Path(last.filename).name}:{last.lineno}, {str(error).strip().partition(chr(10))[0][:160]}"
 
 
-def run(name: str, seconds: float, examples: int, seed: int = 0) -> Found:
-    """Tries inputs for so many seconds, a number of examples at a time."""
-    found, known, memory = Found(), set(), Memory()
+def run(name: str, seconds: float | None, examples: int, seed: int = 0) -> Found:
+    """Tries inputs for so many seconds, a number of examples at a time; None: that number, whatever it takes."""
+    found, known, lengths, memory = Found(), set(), {}, Memory()
     begin = time.perf_counter()
     last = pathlib.Path(os.environ["FUZZ_LAST"]) if "FUZZ_LAST" in os.environ else None
     with TARGETS[name].open() as read:
         read_inputs = TARGETS[name].inputs()
 
         def one(given) -> None:
-            if time.perf_counter() - begin > seconds and found.inputs > 20:
+            if seconds is not None and time.perf_counter() - begin > seconds:
                 return
             if last:
                 last.write_text(repr(given))
@@ -718,12 +722,15 @@ def run(name: str, seconds: float, examples: int, seed: int = 0) -> Found:
             found.refused += outcome == REFUSED
             found.longest, found.most_bytes = max(found.longest, taken), max(found.most_bytes, grown)
             if taken > MOST_SECONDS or grown > MOST_BYTES:
-                found.findings.setdefault(f"{taken:.1f} s, {grown >> 20} MB", _shown(given))
+                found.findings.setdefault(f"{taken:.1f} s, {grown >> 20} MB", _shown(given)[:200])
             kind = problem.partition(",")[0]
             if problem and kind not in known:
-                smallest = found.findings.get(kind, "")
-                if not smallest or len(_shown(given)) < len(smallest.rpartition(" <- ")[2]):
-                    found.findings[kind] = f"{problem.partition(',')[2].strip()} <- {_shown(given)}"
+                shown = _shown(given)
+                if kind not in lengths or len(shown) < lengths[kind]:
+                    lengths[kind] = len(shown)
+                    found.findings[kind] = f"{problem.partition(',')[2].strip()} <- {shown[:200]}"
+                    if last:
+                        last.with_name(re.sub(r"\W+", "-", f"{name} {kind}")).write_text(shown)
                 raise Finding(kind)
 
         settings = hypothesis.settings(
@@ -736,7 +743,7 @@ def run(name: str, seconds: float, examples: int, seed: int = 0) -> Found:
             phases=(hypothesis.Phase.generate, hypothesis.Phase.shrink),
             verbosity=hypothesis.Verbosity.quiet,
         )
-        while found.inputs == 0 or time.perf_counter() - begin < seconds:
+        while found.inputs == 0 or (seconds is not None and time.perf_counter() - begin < seconds):
             # What Hypothesis raises at the end is kept already, what comes and goes too.
             with contextlib.suppress(Exception):
                 hypothesis.seed(seed)(settings(hypothesis.given(read_inputs)(one)))()

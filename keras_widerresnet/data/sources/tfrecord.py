@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import pathlib
-import shutil
 
 import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.split import ImageData, ShardedSplit
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.files import replacing
+from keras_widerresnet.files import remove, replacing
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.progress import progress_bar
 
@@ -85,7 +84,7 @@ def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shard
         records |= _write_shards(data.test.ordered(), data.test.size, temporary, "validation", test_shards)
         _write_index(temporary, data.class_names, 0, records)
         if root.exists():
-            shutil.rmtree(root)
+            remove(root)
     return root
 
 
