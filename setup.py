@@ -17,6 +17,7 @@ OPTIONAL = {
     "serving": ["grpcio>=1.66"],
 }
 TEST = [
+    "hypothesis>=6.100",
     "import-linter>=2.3",
     "mypy>=1.14",
     "pytest>=8",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 
 import keras
@@ -11,8 +12,8 @@ import numpy as np
 from keras_widerresnet.conversion_config import ConversionConfig, find_convertible
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.fcn import WideResNetFCN
-from keras_widerresnet.files import check_absent, replacing
-from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, Facts
+from keras_widerresnet.files import check_absent, check_room, is_disk_full, reason, replacing
+from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, Facts, sidecar
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import STRUCTURES, Structure, find_structure, same_network
 from keras_widerresnet.units import kernels_at_zero
@@ -24,6 +25,8 @@ from keras_widerresnet.weights.layers import is_of_backbone
 from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import OFFICIAL_KIND, Original, read_original
 from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained
+
+_HDF5_BYTES = 1 << 13  # of a file beside its arrays, and of each array beside its values, at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,12 +145,23 @@ def _write(source: str | pathlib.Path, structure: str | Structure, output: pathl
     left = assign_weights(model, arrays, repr(str(source)), ignore_head)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(output) as temporary:
+        # The sidecar is moved first, when the weights that it replaces are gone: none are ever there without their own.
+        with replacing(output) as temporary, replacing(sidecar(output)) as beside:
+            check_room(temporary, _file_bytes(model))
             model.save_weights(temporary)
-            facts.save_beside(output)  # before the weights are in place, so that none are there without it
-    except OSError as error:
-        raise InputError(f"{str(output)!r} cannot be written: {error}") from None
+            facts.save(beside)
+            output.unlink(missing_ok=True)
+    except Exception as error:  # h5py has its own for files
+        if not isinstance(error, OSError) and not is_disk_full(error):
+            raise
+        raise InputError(f"{str(output)!r} cannot be written: {reason(error)}") from None
     return Converted(output, model.count_params(), left)
+
+
+def _file_bytes(model: keras.Model) -> int:
+    """How large the model's `.weights.h5` file is, at most."""
+    arrays = sum(math.prod(variable.shape) * np.dtype(variable.dtype).itemsize for variable in model.variables)
+    return arrays + _HDF5_BYTES * (1 + len(model.variables))
 
 
 def _network(original: Original, structure: str | Structure, width: float) -> keras.Model:

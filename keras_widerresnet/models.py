@@ -7,7 +7,6 @@ import json
 import pathlib
 
 from keras_widerresnet.errors import InputError, first_line
-from keras_widerresnet.files import replacing
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.label_maps import LABEL_MAPS
 from keras_widerresnet.options import MODEL, did_you_mean, option
@@ -101,10 +100,9 @@ class Facts:
     classifier_convs: int = 0
     class_names: tuple[str, ...] = ()
 
-    def save_beside(self, weights: pathlib.Path) -> None:
-        """Writes the sidecar of a `.weights.h5` file."""
-        with replacing(sidecar(weights)) as temporary:
-            temporary.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+    def save(self, path: pathlib.Path) -> None:
+        """Writes the sidecar of a `.weights.h5` file, under its own name or a temporary one."""
+        path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
 @dataclasses.dataclass(frozen=True)

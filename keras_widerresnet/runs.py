@@ -7,17 +7,17 @@ import dataclasses
 import functools
 import importlib.metadata
 import io
+import itertools
 import json
 import math
 import os
 import pathlib
 import platform
-import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.files import replacing
+from keras_widerresnet.files import is_absent, remove, replacing
 from keras_widerresnet.options import defaults_of, flag_line, flag_lines, options_of
 from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 from keras_widerresnet.structures import Structure, find_structure
@@ -196,21 +196,21 @@ class Run:
     def is_finished(self) -> bool:
         return (self.path / REPORT_FILE).is_file()
 
-    def metrics(self) -> list[dict[str, float]]:
-        """The rows of its epochs; none before the first is over.
+    def metrics(self, most: int | None = None) -> list[dict[str, float]]:
+        """The rows of its epochs, or of the first `most` of them; none before the first is over.
 
         Raises:
             InputError: naming the first line that is not one of numbers.
         """
-        return [{key: float(value) for key, value in row.items()} for row in self._metrics_table()[1]]
+        return [{key: float(value) for key, value in row.items()} for row in self._metrics_table(most)[1]]
 
-    def scores(self, name: str) -> list[float]:
-        """One column of the rows of its epochs, e.g. `"val_accuracy"`.
+    def scores(self, name: str, most: int | None = None) -> list[float]:
+        """One column of the rows of its epochs, e.g. `"val_accuracy"`, or of the first `most` of them.
 
         Raises:
             InputError: if there is no such column, or one of its numbers is not finite.
         """
-        path, rows = self.path / METRICS_FILE, self.metrics()
+        path, rows = self.path / METRICS_FILE, self.metrics(most)
         for number, row in enumerate(rows, 2):
             if name not in row:
                 raise _damaged(path, f"it has no column {name!r}; its columns are {', '.join(row)}")
@@ -218,14 +218,14 @@ class Run:
                 raise _damaged(path, f"{name} in line {number} is {row[name]}")
         return [row[name] for row in rows]
 
-    def _metrics_table(self) -> tuple[Sequence[str], list[dict[str, str]]]:
+    def _metrics_table(self, most: int | None) -> tuple[Sequence[str], list[dict[str, str]]]:
         """Names of the columns, and the rows as they are written, each of as many numbers."""
         path = self.path / METRICS_FILE
         if not path.is_file():
             return (), []
         reader = csv.DictReader(io.StringIO(_text(path), newline=""))
         try:
-            rows = list(reader)
+            rows = list(itertools.islice(reader, most))
         except csv.Error as error:
             raise _damaged(path, error) from None
         names = tuple(reader.fieldnames or ())
@@ -303,7 +303,7 @@ def may_start(config: Config) -> tuple[Config, bool]:
         InputError: for an existing directory that is not to be touched, or a run of other options.
     """
     path = pathlib.Path(config.output_dir)
-    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+    if is_absent(path):
         return config, False
     if not (config.overwrite or config.resume):
         raise InputError(f"{path} exists: --resume goes on with that run, --overwrite replaces it, --output_dir names another")
@@ -342,13 +342,14 @@ def prepare(config: RunSettings, facts: Mapping[str, Any]) -> Run:
     """
     path = pathlib.Path(config.output_dir)
     if config.overwrite and path.exists():
-        shutil.rmtree(path)
+        remove(path)
     path.mkdir(parents=True, exist_ok=True)
-    _write_json(path / FACTS_FILE, facts)
-    _write_json(path / VERSIONS_FILE, versions())
+    # First of all, because it makes the directory one that can be resumed.
     if not (path / FLAGS_FILE).is_file():
         with replacing(path / FLAGS_FILE) as temporary:
             temporary.write_text("\n".join(flag_lines(config).values()) + "\n")
+    _write_json(path / FACTS_FILE, facts)
+    _write_json(path / VERSIONS_FILE, versions())
     return Run(path)
 
 
@@ -373,13 +374,13 @@ def forget_later_epochs(run: Run, epochs_done: int, score: str) -> float:
     if not path.exists() or not epochs_done:
         path.unlink(missing_ok=True)
         return -1.0
-    names, table = run._metrics_table()
-    if table and "epoch" not in names:
+    # The rows that were there at the checkpoint: one after them may have been cut short.
+    names, rows = run._metrics_table(epochs_done)
+    if rows and "epoch" not in names:
         raise _damaged(path, f"it has no column 'epoch'; its columns are {', '.join(names)}")
-    rows = [row for row in table if float(row["epoch"]) < epochs_done]
-    if len(rows) != epochs_done:
-        raise _damaged(path, f"it has rows of {len(rows)} epochs, and {epochs_done} are done; --overwrite starts the run anew")
-    scores = run.scores(f"val_{score}")[: len(rows)]
+    if len(rows) != epochs_done or any(float(row["epoch"]) >= epochs_done for row in rows):
+        raise _damaged(path, f"it has not the rows of the {epochs_done} epochs that are done; --overwrite starts the run anew")
+    scores = run.scores(f"val_{score}", epochs_done)
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)
         writer.writeheader()

@@ -19,6 +19,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
 
+# What reading a request of another form raises.
+BAD_REQUEST = (ValueError, KeyError, IndexError, TypeError, AttributeError, StopIteration, RecursionError)
 STATUS = {"state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
 
 
@@ -60,6 +62,7 @@ def rest_handler(served):
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # headers and body in one packet: apart, the second waits for the first to be acknowledged
 
         def do_GET(self):
             match = re.fullmatch(r"/v1/models/([^/:]+)(?:/versions/(\d+))?", self.path)
@@ -74,7 +77,7 @@ def rest_handler(served):
                 return self._send(404, {"error": f"Servable not found for request: Latest({match[1] if match else self.path})"})
             try:
                 return self._send(200, _predicted(served, json.loads(body)))
-            except (ValueError, KeyError, TypeError, StopIteration) as error:
+            except (*BAD_REQUEST, tf.errors.OpError) as error:
                 return self._send(400, {"error": str(error)})
 
         def _send(self, status, content):
@@ -108,7 +111,9 @@ def _predicted(served, request):
 def _bytes(value):
     """`{"b64": ...}`, wherever it stands, as bytes."""
     if isinstance(value, dict):
-        return base64.b64decode(value["b64"]) if set(value) == {"b64"} else {key: _bytes(item) for key, item in value.items()}
+        return (
+            base64.b64decode(value["b64"], validate=True) if set(value) == {"b64"} else {key: _bytes(item) for key, item in value.items()}
+        )
     return [_bytes(item) for item in value] if isinstance(value, list) else value
 
 
@@ -132,7 +137,7 @@ def grpc_server(served, port=0):
             try:
                 inputs = {name: tf.make_ndarray(tensor) for name, tensor in request.inputs.items()}
                 outputs = served.run(request.model_spec.signature_name or "serving_default", inputs)
-            except ValueError as error:
+            except (*BAD_REQUEST, tf.errors.OpError) as error:
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             except NotAvailable:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "not available")

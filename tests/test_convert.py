@@ -330,7 +330,7 @@ def test_failed_write_leaves_no_weights(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("no space left")
 
-    monkeypatch.setattr(Facts, "save_beside", fail)
+    monkeypatch.setattr(Facts, "save", fail)
     with pytest.raises(ValueError, match=r"a\.weights\.h5' cannot be written: no space left"):
         convert(tmp_path / "a.params", "E", tmp_path / "a.weights.h5", width=WIDTH)
     assert [path.name for path in tmp_path.iterdir()] == ["a.params"]

@@ -114,8 +114,9 @@ def parsed(command: Command, arguments: Sequence[str]) -> Any:
     files, beside = _flag_files(arguments)
     try:
         lines = values.read_flags_from_files(files)
-    except OSError as error:
-        raise InputError(f"The flag file cannot be read: {error}") from None
+    except (OSError, ValueError) as error:  # no text, or a name in it that is none
+        paths = ", ".join(file.partition("=")[2] for file in files)
+        raise InputError(f"The flag file cannot be read ({paths}): {error}") from None
     _, *stray = values([command.name, *_without_opposites(lines, beside), *beside])
     given = {name: _value(name, values[name].value, types[name]) for name in named}
     positional = [name for name in known if name not in named]

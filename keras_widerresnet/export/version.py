@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pathlib
-import shutil
 from collections.abc import Iterator
 
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.files import replacing
+from keras_widerresnet.files import is_disk_full, reason, remove, replacing
 
 
 def versions(base: pathlib.Path) -> list[int]:
@@ -57,8 +55,10 @@ def new_version(output: str | pathlib.Path, *, overwrite: bool = False) -> Itera
             yield folder, path
             if path.exists() and overwrite:
                 remove(path)
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be written: {error.strerror or error}") from None
+    except Exception as error:  # TensorFlow has its own for files
+        if not isinstance(error, OSError) and not is_disk_full(error):
+            raise
+        raise InputError(f"{str(path)!r} cannot be written: {reason(error)}") from None
     finally:
         if is_new and base.is_dir() and not any(base.iterdir()):
             base.rmdir()
@@ -70,10 +70,3 @@ def remove_old(path: pathlib.Path, keep: int) -> list[int]:
     for number in old:
         remove(path.parent / str(number))
     return old
-
-
-def remove(path: pathlib.Path) -> None:
-    """Takes a version away at once, by a hidden name, before its files go one by one."""
-    hidden = path.with_name(f".removed-{os.getpid()}-{path.name}")
-    os.replace(path, hidden)
-    shutil.rmtree(hidden)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import requests
@@ -17,6 +19,7 @@ from keras_widerresnet.serving.config import DEFAULT_MODEL, check_address, check
 BACKOFF_SECONDS = 0.2
 UNAVAILABLE = (502, 503, 504)
 GRPC_ATTEMPTS = 5  # gRPC's own limit
+OUTPUTS = ("valid", "indices", "classes", "probabilities")  # of the signature
 
 Answer = list[tuple[int, str, float]]
 
@@ -31,7 +34,8 @@ class Client(Protocol):
             For each image `(index, class name, probability)`, best first; None for bytes that do not decode.
 
         Raises:
-            InputError: if the server cannot be reached, has no such model or refuses the request, or the deadline has passed.
+            InputError: if the server cannot be reached, has no such model, refuses the request or answers in another form, or the deadline
+                has passed.
         """
 
     def check_ready(self) -> list[int]:
@@ -81,12 +85,16 @@ class RestClient:
 
     def predict(self, images: Sequence[bytes]) -> list[Answer | None]:
         instances = [{"b64": base64.b64encode(image).decode()} for image in images]
-        rows = self._asked("POST", f"{self._address}:predict", {"signature_name": "serving_default", "instances": instances})["predictions"]
-        return [_answer(row["valid"], row["indices"], row["classes"], row["probabilities"]) for row in rows]
+        content = self._asked("POST", f"{self._address}:predict", {"signature_name": "serving_default", "instances": instances})
+        with _understood(self._server, self._model):
+            rows = content["predictions"]
+            return _answers(len(images), *([row[name] for row in rows] for name in OUTPUTS))
 
     def check_ready(self) -> list[int]:
-        statuses = self._asked("GET", self._address)["model_version_status"]
-        return _ready([(int(status["version"]), status["state"]) for status in statuses], self._server, self._model)
+        content = self._asked("GET", self._address)
+        with _understood(self._server, self._model):
+            statuses = [(int(status["version"]), status["state"]) for status in content["model_version_status"]]
+        return _ready(statuses, self._server, self._model)
 
     def _asked(self, method: str, address: str, body: dict | None = None) -> dict:
         try:
@@ -98,10 +106,12 @@ class RestClient:
             raise InputError(_unreachable(self._server, "REST", reason)) from None
         try:
             content = response.json()
-        except json.JSONDecodeError:
-            raise InputError(f"{self._server} is no model server: it answers {response.status_code}, and no JSON") from None
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict):
+            raise InputError(f"{self._server} is no model server: it answers {response.status_code}, and no JSON object")
         if response.status_code == 404:
-            raise InputError(_no_model(self._server, self._model, content.get("error", "")))
+            raise InputError(_no_model(self._server, self._model, str(content.get("error", ""))))
         if response.status_code != 200:
             raise InputError(f"{self._server} refuses the request ({response.status_code}): {content.get('error', content)}")
         return content
@@ -129,8 +139,9 @@ class GrpcClient:
         self._name(request.model_spec)
         request.model_spec.signature_name = "serving_default"
         outputs = self._asked(self._predictions.Predict, request).outputs
-        arrays = [tf.make_ndarray(outputs[name]).tolist() for name in ("valid", "indices", "classes", "probabilities")]
-        return [_answer(valid, indices, map(bytes.decode, names), scores) for valid, indices, names, scores in zip(*arrays, strict=True)]
+        with _understood(self._server, self._model):
+            valid, indices, names, scores = (tf.make_ndarray(outputs[name]).tolist() for name in OUTPUTS)
+            return _answers(len(images), valid, indices, [[name.decode() for name in row] for row in names], scores)
 
     def check_ready(self) -> list[int]:
         from tensorflow_serving.apis import get_model_status_pb2
@@ -174,8 +185,32 @@ def _retry_policy(retries: int) -> str:
     return json.dumps({"methodConfig": [{"name": [{}]} | ({"retryPolicy": policy} if retries else {})]})
 
 
-def _answer(valid, indices, classes, probabilities) -> Answer | None:
-    return list(zip(indices, classes, probabilities, strict=True)) if valid else None
+@contextlib.contextmanager
+def _understood(server: str, model: str) -> Iterator[None]:
+    """Turns what reading an answer of another form raises into an `InputError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        wanted = f"{', '.join(OUTPUTS)} for every image, as exports of classification networks do (docs/serving.md)"
+        raise InputError(f"{model!r} on {server} does not answer with {wanted}: {type(error).__name__}, {error}") from None
+
+
+def _answers(images: int, valid, indices, classes, probabilities) -> list[Answer | None]:
+    rows = list(zip(valid, indices, classes, probabilities, strict=True))
+    if len(rows) != images:
+        raise ValueError(f"{len(rows)} answers to {images} images")
+    return [_answer(*row) for row in rows]
+
+
+def _answer(valid: bool, indices: Sequence[int], classes: Sequence[str], probabilities: Sequence[float]) -> Answer | None:
+    if not isinstance(valid, bool):
+        raise TypeError(f"valid is {valid!r}")
+    if not valid:
+        return None
+    answer = list(zip(map(operator.index, indices), classes, map(float, probabilities), strict=True))
+    if not all(isinstance(name, str) for _, name, _ in answer):
+        raise TypeError(f"classes are {classes!r}")
+    return answer
 
 
 def _ready(statuses: list[tuple[int, str]], server: str, model: str) -> list[int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pathlib
+import re
+import shutil
 import time
 
 import keras
@@ -92,6 +94,15 @@ class Checkpoint(keras.callbacks.Callback):
         self.steps.recall_metrics()
         if path:
             logger.info("Resumed from %s", path)
+
+    def remove_leftovers(self) -> None:
+        """Removes what a killed process left: checkpoints half written, and whole ones that the list of checkpoints does not have."""
+        listed = {pathlib.Path(path).name for path in self.manager.checkpoints}
+        for entry in pathlib.Path(self.manager.directory).glob("*ckpt-*"):
+            whole = re.fullmatch(r"(ckpt-\d+)\.(index|data-\d+-of-\d+)", entry.name)
+            # Without a list, which TensorFlow replaces as a whole, nothing tells which of them are wanted.
+            if not whole or (listed and whole[1] not in listed):
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
     def save(self) -> str:
         """Saves now; returns the checkpoint's path."""

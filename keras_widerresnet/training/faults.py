@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import signal
 import threading
@@ -12,11 +11,10 @@ from collections.abc import Iterator
 import tensorflow as tf
 
 from keras_widerresnet.errors import RunStopped
+from keras_widerresnet.files import is_disk_full
 
 TERMINATED = 128 + signal.SIGTERM  # as shells report it
 WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: starting it again is right
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_DISK_FULL_TEXTS = ("No space left", "Disk quota exceeded", "File too large")
 RESUME = "the same command with --resume goes on from the last checkpoint"
 
 
@@ -41,7 +39,7 @@ def explained() -> Iterator[None]:
         yield
     except (OSError, tf.errors.OpError) as error:
         text = str(error)
-        if getattr(error, "errno", None) in _DISK_FULL or any(full in text for full in _DISK_FULL_TEXTS):
+        if is_disk_full(error):
             raise RunStopped(f"The disk is full ({text.splitlines()[0][:200]}). Make room; {RESUME}") from error
         if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)):
             message = f"Another worker is lost ({text.splitlines()[0][:200]}). Start all workers again: {RESUME}"

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from keras_widerresnet import runs
 from keras_widerresnet.data.pairs import SegmentationData
-from keras_widerresnet.data.problems import unreadable_files
+from keras_widerresnet.data.problems import UNREADABLE, unreadable_files
 from keras_widerresnet.data.split import ImageData, Share
 from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.files import replacing
@@ -117,6 +117,7 @@ def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: thread
     if is_chief(steps.strategy):
         progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done, task.score, _validation_name(task))
         shown = contextlib.closing(progress)
+        checkpoint.remove_leftovers()
         best = runs.forget_later_epochs(run, epochs_done, task.score)
         listed += [
             progress,
@@ -201,8 +202,11 @@ def _explained_images(data: ImageData | SegmentationData):
     """Names the files where decoding fails in the middle of training."""
     try:
         yield
-    except tf.errors.InvalidArgumentError as error:
+    except (*UNREADABLE, UnicodeDecodeError) as error:  # the last where TensorFlow's message quotes a damaged record
         number, shown = unreadable_files(data)
-        if not number:
-            raise
-        raise InputError(f"{number} images do not decode: {shown}") from error
+        if number:
+            raise InputError(f"{number} images do not decode: {shown}") from error
+        if isinstance(error, tf.errors.InvalidArgumentError):
+            raise  # anything may be wrong
+        text = str(error).partition("\n")[0]
+        raise InputError(f"Records of {data.name!r} are damaged or changed since training began: {text}") from error

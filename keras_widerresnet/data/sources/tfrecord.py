@@ -7,7 +7,6 @@ import logging
 import os
 import pathlib
 import re
-import shutil
 
 import numpy as np
 import tensorflow as tf
@@ -18,7 +17,7 @@ from keras_widerresnet.data.sources.entries import is_junk, problem_of_file
 from keras_widerresnet.data.sources.parts import check_two_classes
 from keras_widerresnet.data.split import ImageData, ShardedSplit, record_names
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.files import replacing
+from keras_widerresnet.files import remove, replacing
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.texts import check_class_names, some
@@ -110,7 +109,7 @@ def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shard
         records |= _write_shards(data.test.ordered(), data.test.size, temporary, "validation", test_shards)
         _write_index(temporary, data.class_names, 0, records)
         if root.exists():
-            shutil.rmtree(root)
+            remove(root)
     return root
 
 
