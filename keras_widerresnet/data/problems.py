@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.images import checked, decode_rgb, has_three_channels, image_problem
@@ -11,7 +12,7 @@ from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.pairs import SegmentationData
 from keras_widerresnet.data.resize import test_view
 from keras_widerresnet.data.split import ImageData, ShardedSplit
-from keras_widerresnet.errors import InputError
+from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.texts import some
 
@@ -21,14 +22,15 @@ UNREADABLE = (
     tf.errors.DataLossError,
     tf.errors.PermissionDeniedError,
     tf.errors.FailedPreconditionError,
+    UnicodeDecodeError,  # where TensorFlow's message quotes a damaged record
 )
 _VIEW = 32  # pixels: any view will do
 
 
-def cannot_be_read(data: ImageData | SegmentationData, error: tf.errors.OpError) -> InputError:
+def cannot_be_read(data: ImageData | SegmentationData, error: Exception) -> InputError:
     """What to raise where reading a data set's images failed: it names the files."""
     _, shown = unreadable_files(data)
-    return InputError(f"Images of {data.name!r} cannot be read: {shown or error.message.splitlines()[0]}")
+    return InputError(f"Images of {data.name!r} cannot be read: {shown or first_line(error)}")
 
 
 def unreadable_files(data: ImageData | SegmentationData) -> tuple[int, str]:
@@ -58,11 +60,22 @@ def usable_images(examples: tf.data.Dataset, size: int, *, max_pixels: int = MAX
 
 def unreadable_records(splits: Iterable[ShardedSplit], max_pixels: int) -> dict[str, str]:
     """The name of a record -> what is wrong with its image, for those that cannot be used."""
-    problems = {}
-    for split in splits:
-        examples = split.unchecked().enumerate()
-        usable = usable_images(examples, split.size, max_pixels=max_pixels)
-        is_usable = tf.constant([index in usable for index in range(split.size)])
-        for index, raw in examples.filter(lambda index, _: ~is_usable[index]).as_numpy_iterator():  # noqa: B023 (used at once)
-            problems[split.name_of(int(index))] = image_problem(raw, max_pixels=max_pixels)
-    return problems
+    return {
+        name: problem
+        for split in splits
+        for first, file in zip(np.cumsum([0, *split.lengths]).tolist(), split.files, strict=False)
+        for name, problem in _unreadable_in(split, file, first, max_pixels)
+    }
+
+
+def _unreadable_in(split: ShardedSplit, file: str, first: int, max_pixels: int) -> Iterator[tuple[str, str]]:
+    """The same of one file, whose first record is the split's record `first`."""
+    examples = split.unchecked(file).enumerate()
+    usable = usable_images(examples, split.size, max_pixels=max_pixels)
+    number = -1
+    try:
+        for number, raw in examples.as_numpy_iterator():
+            if number not in usable:
+                yield split.name_of(first + int(number)), image_problem(raw, max_pixels=max_pixels)
+    except UNREADABLE as error:  # what comes after a damaged record is lost
+        yield split.name_of(first + int(number) + 1), f"is damaged ({first_line(error)})"

@@ -138,9 +138,9 @@ class ShardedSplit:
         """Each example once: raw image, int32 label."""
         return self._stored().map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
 
-    def unchecked(self) -> tf.data.Dataset:
-        """Each raw image once, whatever its bytes are."""
-        return self._stored().map(lambda record: self.parse(record)[0])
+    def unchecked(self, file: str) -> tf.data.Dataset:
+        """Each raw image of one of the files, whatever its bytes are."""
+        return self.records(tf.constant(file)).map(lambda record: self.parse(record)[0])
 
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """Endless (position, raw image, label) from a step on; passes before it are not read, its own is skipped through.

@@ -202,7 +202,7 @@ def _explained_images(data: ImageData | SegmentationData):
     """Names the files where decoding fails in the middle of training."""
     try:
         yield
-    except (*UNREADABLE, UnicodeDecodeError) as error:  # the last where TensorFlow's message quotes a damaged record
+    except UNREADABLE as error:
         number, shown = unreadable_files(data)
         if number:
             raise InputError(f"{number} images do not decode: {shown}") from error

@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.limits import MAX_PIXELS
-from keras_widerresnet.data.problems import unreadable_records
+from keras_widerresnet.data.problems import UNREADABLE, unreadable_records
 from keras_widerresnet.data.sources.entries import is_junk, problem_of_file
 from keras_widerresnet.data.sources.parts import check_two_classes
 from keras_widerresnet.data.split import ImageData, ShardedSplit, record_names
-from keras_widerresnet.errors import InputError
+from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.files import remove, replacing
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.progress import progress_bar
@@ -212,8 +212,8 @@ def _labels(file: pathlib.Path) -> np.ndarray:
     )
     try:
         return np.fromiter(parsed.as_numpy_iterator(), np.int64)
-    except tf.errors.OpError as error:
-        raise InputError(f"{file} is no file of records with {IMAGE} and {LABEL}: {error.message.splitlines()[0]}") from None
+    except UNREADABLE as error:
+        raise InputError(f"{file} is no file of records with {IMAGE} and {LABEL}: {first_line(error)}") from None
 
 
 def _write_index(folder: pathlib.Path, classes, first_label: int, records: dict[str, int]) -> None:
