@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import pathlib
 
 import keras
@@ -86,11 +87,11 @@ def convert_named(config: ConversionConfig) -> Converted:
     Raises:
         InputError: if the source is not what it should be, does not fit, or the output exists.
     """
-    source = pathlib.Path(config.source).expanduser()
+    source = pathlib.Path(os.path.expanduser(config.source))
     known = _published(source, config.model)
     structure = known[0].structure if known else find_convertible(config.model)
     if config.output:
-        output = pathlib.Path(config.output).expanduser()
+        output = pathlib.Path(os.path.expanduser(config.output))
     elif known:
         output = home() / converted_name(*known)
     else:

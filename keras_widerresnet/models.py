@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import pathlib
 
 from keras_widerresnet.errors import InputError, first_line
@@ -163,7 +164,7 @@ def find_source(weights: str, model: str = "") -> Source:
     """
     if weights == IMAGENET or weights in PRETRAINED:
         return _pretrained(weights, model)
-    path = pathlib.Path(weights).expanduser()
+    path = pathlib.Path(os.path.expanduser(weights))
     try:
         is_there = bool(weights) and path.exists()
     except (OSError, ValueError) as error:  # a name that no file can have, or a folder that may not be looked into

@@ -352,7 +352,7 @@ def write_idx_set(root, ending=".gz", pack=gzip.compress):
 
 
 def damaged_archives():
-    good = gzip.compress(idx_bytes(IMAGES))
+    good = gzip.compress(idx_bytes(IMAGES), mtime=0)
     yield "cut", good[:-12]
     yield "cut in the header", good[:8]
     yield "a bit in the middle", good[:40] + bytes([good[40] ^ 0x10]) + good[41:]
@@ -368,11 +368,11 @@ def damaged_archives():
     yield "empty archive", gzip.compress(b"")
 
 
-@pytest.mark.parametrize(("kind", "content"), list(damaged_archives()))
+@pytest.mark.parametrize("kind", list(dict(damaged_archives())))
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"])
-def test_damaged_archives_are_named(tmp_path, kind, content, name):
+def test_damaged_archives_are_named(tmp_path, kind, name):
     write_idx_set(tmp_path)
-    (tmp_path / name).write_bytes(content)
+    (tmp_path / name).write_bytes(dict(damaged_archives())[kind])
     with pytest.raises(InputError, match=name):
         load_data(f"idx:{tmp_path}")
 

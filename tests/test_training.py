@@ -9,6 +9,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from keras_widerresnet.cli import main, process
 from keras_widerresnet.cli.command import parsed
 from keras_widerresnet.cli.train import COMMAND
 from keras_widerresnet.data.validation import with_validation
+from keras_widerresnet.errors import InputError
 from keras_widerresnet.tasks.classification import batches
 from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.tasks.classification.task import Classification
@@ -185,6 +187,23 @@ def test_killed_run_resumes_to_the_same_metrics(whole_run, tmp_path):
     assert "Resumed from" in resumed.stderr
     assert metrics(output_dir) == metrics(whole_run)
     assert (output_dir / "predictions.csv").read_text() == (whole_run / "predictions.csv").read_text()
+
+
+def test_damaged_checkpoints_are_passed_over(whole_run, tmp_path):
+    """The one before the last takes its place; where there is none, the run says so."""
+    output_dir = shutil.copytree(whole_run, tmp_path / "run")
+    for name in ("report.md", "final.keras"):
+        (output_dir / name).unlink()
+    *_, before, last = sorted(output_dir.glob("checkpoints/*.data-*"), key=lambda path: int(path.name.split("-")[1].split(".")[0]))
+    last.write_bytes(last.read_bytes()[:100])
+    resumed = trained(output_dir, f"--flagfile={whole_run / 'flags.txt'}", "--resume")
+    assert f"{last.stem} is damaged" in resumed.stderr and f"Resumed from {before.with_suffix('')}" in resumed.stderr
+    assert metrics(output_dir) == metrics(whole_run)
+    (output_dir / "report.md").unlink()
+    for data in output_dir.glob("checkpoints/*.data-*"):
+        data.write_bytes(b"")
+    with pytest.raises(InputError, match=r"No checkpoint can be read, --overwrite starts anew: .*ckpt-"):
+        trained_here(output_dir, *RUN, "--resume")
 
 
 def test_flags_of_the_run_repeat_it(whole_run):

@@ -51,7 +51,7 @@ def check_start(weights: str, structure: str) -> None:
 
 def check_convertible(source: str, model: str) -> None:
     """Raises `InputError` if `source` is no file that can be converted, or `model` neither a structure nor a pretrained name."""
-    path = pathlib.Path(source).expanduser()
+    path = pathlib.Path(os.path.expanduser(source))
     if not os.path.isfile(path):
         raise InputError(f"No weights file can be read at {source!r}: conversion takes an original file (.params, .pth, .h5)")
     if path.name.endswith((".keras", ".weights.h5")):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 
 from keras_widerresnet.cli.checks import check_convertible
@@ -14,7 +15,7 @@ def check(config: ConversionConfig) -> None:
     """What the options alone tell."""
     check_convertible(config.source, config.model)
     if config.output:
-        check_absent(pathlib.Path(config.output).expanduser(), config.overwrite)
+        check_absent(pathlib.Path(os.path.expanduser(config.output)), config.overwrite)
 
 
 def run(config: ConversionConfig) -> None:

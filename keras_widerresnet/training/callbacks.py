@@ -11,6 +11,7 @@ import time
 import keras
 import tensorflow as tf
 
+from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.files import replacing
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.training.steps import Steps
@@ -89,11 +90,26 @@ class Checkpoint(keras.callbacks.Callback):
         self.manager = tf.train.CheckpointManager(state, str(directory), max_to_keep=2)
 
     def restore(self) -> None:
-        """Restores the last checkpoint, if there is one."""
-        path = self.manager.restore_or_initialize()
-        self.steps.recall_metrics()
-        if path:
+        """Restores the last checkpoint that can be read, if there is one.
+
+        Raises:
+            InputError: if there are checkpoints, and none of them can be read.
+        """
+        damaged: dict[str, str] = {}
+        for path in reversed(self.manager.checkpoints):
+            try:
+                self.manager.checkpoint.restore(path)
+            except Exception as error:  # TensorFlow raises many kinds
+                logger.warning("%s is damaged (%s): the run goes on from the one before", path, first_line(error))
+                damaged[path] = first_line(error)
+                continue
+            self.steps.recall_metrics()
             logger.info("Resumed from %s", path)
+            return
+        if damaged:
+            listed = "; ".join(f"{path} ({why})" for path, why in damaged.items())
+            raise InputError(f"No checkpoint can be read, --overwrite starts anew: {listed}")
+        self.steps.recall_metrics()
 
     def remove_leftovers(self) -> None:
         """Removes what a killed process left: checkpoints half written, and whole ones that the list of checkpoints does not have."""
