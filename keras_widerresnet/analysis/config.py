@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from keras_widerresnet.data.limits import ImageOptions
+from keras_widerresnet.data.limits import MAX_PIXELS, ImageOptions
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import VECTOR_SUFFIXES
 from keras_widerresnet.models import BuildOptions
-from keras_widerresnet.options import DATA, OUTPUT, check, documented, option
+from keras_widerresnet.options import DATA, OUTPUT, check, documented, option, redefined
 from keras_widerresnet.runs import REPORT_FILE, RESULTS_FILE
 from keras_widerresnet.tasks.classification.config import DATA_HELP
 
@@ -52,10 +52,11 @@ class Settings:
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AnalysisConfig(Settings, BuildOptions, ImageOptions):
+class AnalysisConfig(Settings, BuildOptions):
     """An analysis of trained states of networks on a data set."""
 
     models: tuple[str, ...] = option(help="MODEL.keras or run directory", group=DATA, is_positional=True)
     data: str = option(help=DATA_HELP, group=DATA)
+    max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
     output_dir: str = option(help="folder to write: report, numbers, tables, pictures as PNG and SVG", group=OUTPUT)
     overwrite: bool = option(False, help="replace an existing analysis", group=OUTPUT)

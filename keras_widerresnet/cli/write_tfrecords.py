@@ -5,19 +5,20 @@ from __future__ import annotations
 import dataclasses
 
 from keras_widerresnet.cli.command import Command
-from keras_widerresnet.data.limits import ImageOptions
+from keras_widerresnet.data.limits import MAX_PIXELS, ImageOptions
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
-from keras_widerresnet.options import DATA, OUTPUT, documented, option
+from keras_widerresnet.options import DATA, OUTPUT, documented, option, redefined
 from keras_widerresnet.options import check as check_options
 from keras_widerresnet.tasks.classification.config import DATA_HELP, FolderOptions
 
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ShardsConfig(FolderOptions, ImageOptions):
+class ShardsConfig(FolderOptions):
     """Which data set is written, and into how many files."""
 
     data: str = option(help=DATA_HELP, group=DATA)
+    max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
     verify_images: bool = option(True, help="folder: decode every image once before", group=DATA)
     output: str = option(help="folder to write; train with --data=tfrecord:FOLDER", group=OUTPUT)
     train_shards: int = option(1024, help="files of training images, at least one for each worker", group=OUTPUT, least=1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from keras_widerresnet.data.limits import ImageOptions
+from keras_widerresnet.data.limits import MAX_PIXELS, ImageOptions
 from keras_widerresnet.data.names import NO_VALIDATION, OWN_VALIDATION, held_out_share
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.options import DATA, check, documented, option
+from keras_widerresnet.options import DATA, check, documented, option, redefined
 from keras_widerresnet.structures import DOWNSAMPLINGS, POOL_PADDINGS, Structure, find_structure
 
 RUN, NETWORK, OPTIMISATION, AUGMENTATION, DEVICES = "Run", "Network", "Optimisation", "Augmentation", "Devices"
@@ -29,7 +29,7 @@ class BaseAugmentation:
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RunConfig(ImageOptions):
+class RunConfig:
     """What every run has, whatever its task; see `training.run.train`.
 
     Raises:
@@ -77,6 +77,7 @@ class RunConfig(ImageOptions):
         group=DATA,
         then=NO_VALIDATION,
     )
+    max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
     strategy: str = option("mirrored", help="tf.distribute strategy; multi_worker needs TF_CONFIG", group=DEVICES, choices=STRATEGIES)
     logical_devices: int = option(0, help="0 for all GPUs, or the CPU; n replicates over n CPU devices", group=DEVICES, least=0)
     sync_batch_norm: bool = option(False, help="batch statistics over all replicas", group=DEVICES)

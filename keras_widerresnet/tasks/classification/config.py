@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from keras_widerresnet.data.limits import ImageOptions
+from keras_widerresnet.data.limits import MAX_PIXELS, ImageOptions
 from keras_widerresnet.data.names import CLASSIFICATION, describe
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import ModelOptions
@@ -72,7 +72,7 @@ class TrainingConfig(Augmentation, FolderOptions, RunConfig):
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationConfig(ModelOptions, ImageOptions):
+class EvaluationConfig(ModelOptions):
     """An evaluation of a classification network on the test images of a data set.
 
     Raises:
@@ -81,6 +81,7 @@ class EvaluationConfig(ModelOptions, ImageOptions):
 
     weights: str = redefined(ModelOptions, "weights", "imagenet")
     data: str = option("tfds:imagenet2012", help=DATA_HELP, group=DATA)
+    max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
     output_dir: str = option(help="folder to write: report, numbers, tables of classes and of images", group=OUTPUT)
     scales: tuple[int, ...] = option(
         (),
@@ -103,7 +104,7 @@ class EvaluationConfig(ModelOptions, ImageOptions):
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictionConfig(ModelOptions, ServerOptions, ImageOptions):
+class PredictionConfig(ModelOptions, ServerOptions):
     """The top classes of a few images, by a network here or, with `server`, by a server's.
 
     Raises:
@@ -111,6 +112,7 @@ class PredictionConfig(ModelOptions, ServerOptions, ImageOptions):
     """
 
     images: tuple[str, ...] = option(help="IMAGE", group=DATA, is_positional=True)
+    max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
     weights: str = redefined(ModelOptions, "weights", "imagenet")
     crop_size: int = option(
         0, help="pixels of the shorter side and of the crop; 0 for the published protocol, or the network's own", group=TESTING, least=0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from keras_widerresnet.data.limits import ImageOptions
+from keras_widerresnet.data.limits import MAX_PIXELS, ImageOptions
 from keras_widerresnet.data.names import SEGMENTATION, describe
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import SegmenterOptions
@@ -88,7 +88,7 @@ class SegmentationConfig(Augmentation, RunConfig):
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluationConfig(SegmenterOptions, ImageOptions):
+class EvaluationConfig(SegmenterOptions):
     """An evaluation of a segmentation network on the test images of a data set.
 
     Raises:
@@ -97,6 +97,7 @@ class EvaluationConfig(SegmenterOptions, ImageOptions):
 
     weights: str = redefined(SegmenterOptions, "weights", "voc")
     data: str = option(help=DATA_HELP, group=DATA)
+    max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
     output_dir: str = option(help="folder to write: report, numbers, a table of classes, overlays, predictions", group=OUTPUT)
     sizes: tuple[int, ...] = option(
         (),
