@@ -162,12 +162,12 @@ def test_a_run_of_segmentation(command, is_old, copy, tmp_path, capsys, monkeypa
 
 
 RESUMED = [
-    (b"epoch,val_accuracy\n", "it has rows of 0 epochs, and 1 are done; --overwrite starts the run anew"),
+    (b"epoch,val_accuracy\n", "the rows of the 1 epochs that are done; --overwrite starts the run anew"),
     (b"", "metrics.csv' is damaged: it is empty"),
     (b"epoch,val_accuracy\n0,nan\n", "val_accuracy in line 2 is nan"),
     (b"epoch,loss\n0,0.3\n", "it has no column 'val_accuracy'"),
     (b"val_accuracy,loss\n0,0.3\n", "it has no column 'epoch'"),
-    (b"epoch,val_accuracy\n0,0.5\n0,0.6\n", "it has rows of 2 epochs, and 1 are done"),
+    (b"epoch,val_accuracy\n1,0.5\n", "the rows of the 1 epochs that are done"),
     (b"epoch,val_accuracy\nzero,0.5\n", "line 2 has not one number"),
 ]
 

@@ -1,7 +1,6 @@
 """Outputs that are whole or absent: what killed processes left, what is replaced, and a disk without room."""
 
 import errno
-import json
 import os
 import pathlib
 import subprocess
@@ -11,7 +10,6 @@ import pytest
 import tensorflow as tf
 
 from keras_widerresnet import files, runs
-from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import check_room, created, is_absent, is_disk_full, is_leftover, remove, replacing
 from keras_widerresnet.runs import Run
 from keras_widerresnet.tasks.classification.config import TrainingConfig
@@ -151,11 +149,6 @@ def test_a_row_that_was_cut_short_is_forgotten(tmp_path, tail):
     assert [row["epoch"] for row in Run(tmp_path).metrics()] == list(range(12))
 
 
-def test_a_table_of_epochs_that_is_gone_stops_nothing(tmp_path):
-    (tmp_path / "metrics.csv").write_text("")
-    assert runs.forget_later_epochs(Run(tmp_path), 3, "accuracy") == -1.0
-
-
 class FewSteps:
     """What a checkpoint is made of, without a network."""
 
@@ -198,35 +191,3 @@ def test_without_the_list_whole_checkpoints_are_left(tmp_path):
     again = Checkpoint(tmp_path, FewSteps())
     again.remove_leftovers()
     assert {path.name for path in tmp_path.iterdir()} == {"ckpt-1.index", "ckpt-1.data-00000-of-00001"}
-
-
-FACTS = {"task": "classification", "class_names": ["a"], "protocol": {"scales": [16]}, "results": [["images", "3"]]}
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("flags.txt", b"--width=\xff\n", "flags.txt' is damaged"),
-        ("flags.txt", b"--width=wide\n", "flags.txt' is damaged: could not convert"),
-        ("run.json", b"", "run.json' is damaged"),
-        ("run.json", b'{"task": "clas', "run.json' is damaged"),
-        ("run.json", b"null", "it holds no JSON object"),
-        ("run.json", b"[" * 100_000, "run.json' is damaged"),
-        ("run.json", json.dumps({**FACTS, "task": "detection"}).encode(), "its task is 'detection'"),
-        ("run.json", json.dumps({**FACTS, "class_names": "ab"}).encode(), "its class_names is 'ab'"),
-        ("run.json", json.dumps({**FACTS, "protocol": [1]}).encode(), r"its protocol is \[1\]"),
-        ("run.json", json.dumps({**FACTS, "protocol": {"scale": 1}}).encode(), "run.json' is damaged.*scale"),
-        ("run.json", json.dumps({**FACTS, "results": {"images": 3}}).encode(), "its results is"),
-        ("metrics.csv", b"epoch,loss\n0,0.\xff\n", "metrics.csv' is damaged"),
-        ("metrics.csv", b"epoch,loss\n0\n", "metrics.csv' is damaged"),
-        ("metrics.csv", b"epoch,loss\n0,many\n", "metrics.csv' is damaged"),
-        ("metrics.csv", b"epoch,loss\n0,0.5,7\n", "metrics.csv' is damaged"),
-    ],
-)
-def test_a_run_whose_files_were_changed_by_hand_is_named(tmp_path, name, content, words):
-    (tmp_path / "flags.txt").write_text("--width=1\n")
-    (tmp_path / "run.json").write_text(json.dumps(FACTS))
-    (tmp_path / name).write_bytes(content)
-    run = Run(tmp_path)
-    with pytest.raises(InputError, match=words):
-        _ = run.number("width", 1), run.facts, run.protocol, run.metrics(), run.results()
