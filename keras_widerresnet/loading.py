@@ -282,7 +282,7 @@ def _of_arrays(source: Source, facts: Facts, arrays: Arrays, width: float, pool_
     (name, kernel), *_ = heads.items()
     classes, dimensions = int(name.removeprefix("linear")), kernel.ndim
     if kernel.shape[-1:] != (classes,):  # found before a network of the size in the name is built
-        raise InputError(f"{source.text!r} is damaged: {name} has shape {kernel.shape}, which is not that of {classes:,} classes")
+        raise InputError(f"{source.text!r} is damaged: {name} has shape {kernel.shape}, not that of {classes:,} classes")
     if dimensions == 4:
         convolutions = 2 if "conv6a" in arrays else 1
         return WideResNetFCN(

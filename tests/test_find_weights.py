@@ -254,7 +254,7 @@ def test_file_of_the_right_name_and_wrong_checksum_is_refused(place, monkeypatch
     publish("/good")
     with caplog.at_level(logging.WARNING):
         build()
-    assert "Refused" in caplog.text
+    assert "Rejected" in caplog.text
     assert "tiny_ep-0001.params), kept in the cache. Licence: " in caplog.text and "academic use" in caplog.text
 
 
@@ -294,7 +294,7 @@ PUBLISHED = {
         "ILSVRC 2012 val, one 224 crop: 79.72 / 94.78 top-1 / top-5 accuracy %",
         ["224; 10 crops; 320 (accuracy) | 79.72 / 94.78; 81.03 / 95.43; 80.69 / 95.27"],
     ),
-    "voc-backbone": ("psa's VOC 2012 image classifier; no result is published for it", []),
+    "voc-backbone": ("psa's VOC 2012 image classifier; no published result", []),
     "voc": ("VOC 2012 val (500, flip): 80.84 mIoU", ["80.84 mIoU (VOC+SBD)"]),
     "voc-coco": ("VOC 2012 val (500, flip): 82.86 mIoU", ["82.86 (+COCO)"]),
     "cityscapes": ("Cityscapes val: 78.08 mIoU", ["78.08 mIoU"]),
@@ -384,7 +384,7 @@ def test_full_size_imagenet_end_to_end(tmp_path, monkeypatch, official_names, ex
     source = tmp_path / "a1.params"
     write_full_size(source, official_names, 0)
     result = run_script(f"--source={source}", "--model=imagenet-a1")
-    assert result.returncode == 2 and "is refused" in result.stderr
+    assert result.returncode == 2 and "is not a file of 'imagenet-a1'" in result.stderr
     digest = hashlib.md5(source.read_bytes()).hexdigest()
     record = PRETRAINED["imagenet-a1"]
     file = dataclasses.replace(record.files[0], md5=digest)
