@@ -7,12 +7,12 @@ import wrapt
 
 __version__ = "0.1.0"
 
-# The command line answers a wrong flag before Keras is imported: names are looked up when they are first used.
+# Names are resolved lazily, so that the command line can reject a wrong flag before Keras is imported.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 @wrapt.when_imported("keras")
 def _register_layers(_: object) -> None:
-    """Saved networks load in Keras once this package was imported, whatever was used of it."""
+    """Registers the custom layers as soon as Keras is imported, so that saved networks can be loaded."""
     for name in ("units", "enlarge", "export.fold"):
         importlib.import_module(f"{__name__}.{name}")

@@ -1,4 +1,4 @@
-"""How far two arrays are apart."""
+"""Comparison of arrays."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import numpy as np
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """The largest difference, relative to the largest expected value."""
+    """Returns the largest absolute difference, relative to the largest absolute expected value."""
     return float(np.abs(np.asarray(found, np.float64) - expected).max() / np.abs(expected).max())

@@ -1,4 +1,4 @@
-"""From an original checkpoint to a `.weights.h5` file of ours, with a sidecar that says what network it is of."""
+"""Converts an original checkpoint to a `.weights.h5` file of this package, with a sidecar that describes the network."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import OFFICIAL_KIND, Original, read_original
 from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained
 
-_HDF5_BYTES = 1 << 13  # of a file beside its arrays, and of each array beside its values, at most
+_HDF5_BYTES = 1 << 13  # upper bound of the overhead per file, and per array
 
 
 @dataclasses.dataclass(frozen=True)
 class Converted:
-    """What a conversion has left.
+    """The result of a conversion.
 
     Args:
         path: the file written.
         values: the number of values in it, parameters and running statistics.
-        left: names, as they are in the source, of what no layer of the network takes.
+        left: the source's own names of the arrays that no layer of the network uses.
     """
 
     path: pathlib.Path
@@ -46,15 +46,15 @@ class Converted:
 
 
 def convert(source: str | pathlib.Path, structure: str | Structure, output: str | pathlib.Path, width: float = 1.0) -> int:
-    """Converts an original checkpoint to a `.weights.h5` file, complete or not at all.
+    """Converts an original checkpoint to a `.weights.h5` file, completely or not at all.
 
-    The network's kind is read off the file: a classification network with or without its classifier, or a segmentation network. Beside
-    `NAME.weights.h5` lies `NAME.weights.json`, which says what network the weights are of (`models.Facts`).
+    The kind of network is inferred from the file: a classification network with or without its classifier, or a segmentation network.
+    `NAME.weights.json`, written next to `NAME.weights.h5`, describes the network (`models.Facts`).
 
     Args:
-        source: a file that `read_original` knows.
-        structure: the network that the parameters belong to, e.g. `"A1"`. The shapes cannot tell A, A1 and A2 apart; a published file whose
-            checksum is known must be of this structure.
+        source: a file that `read_original` supports.
+        structure: the network that the parameters belong to, e.g. `"A1"`. Shapes do not distinguish A, A1 and A2; a published file whose
+            checksum is known must have this structure.
         output: the file to write, replaced if it exists; its name ends in `.weights.h5`.
         width: the network's width.
 
@@ -62,30 +62,30 @@ def convert(source: str | pathlib.Path, structure: str | Structure, output: str 
         The number of values written, parameters and running statistics.
 
     Raises:
-        InputError: if the file cannot be read, is known to be of another structure, or does not fit; then with one table of all that is
-            missing, unused or of another shape.
+        InputError: if the file cannot be read, is known to have another structure, or does not fit; the message then lists everything
+            that is missing, unused or of another shape.
     """
     check_known(source, structure)
     return _write(source, structure, pathlib.Path(output), width).values
 
 
 def convert_file(config: ConversionConfig) -> tuple[pathlib.Path, int]:
-    """As `convert_named`; returns the file written and the number of values in it."""
+    """Same as `convert_named`, but returns the file written and the number of values in it."""
     converted = convert_named(config)
     return converted.path, converted.values
 
 
 def convert_named(config: ConversionConfig) -> Converted:
-    """Converts an original file for a structure, or a published file, whose checksum then says what it is.
+    """Converts an original file of a given structure, or a published file, which is identified by its checksum.
 
     Args:
-        config: what to convert, and where to.
+        config: what to convert, and where to write it.
 
     Returns:
-        The file written, and what it holds and leaves out.
+        The file written, its number of values, and the arrays left out.
 
     Raises:
-        InputError: if the source is not what it should be, does not fit, or the output exists.
+        InputError: if the source is not the expected file or does not fit, or if the output exists.
     """
     source = pathlib.Path(os.path.expanduser(config.source))
     known = _published(source, config.model)
@@ -96,7 +96,7 @@ def convert_named(config: ConversionConfig) -> Converted:
         output = home() / converted_name(*known)
     else:
         names = ", ".join(PRETRAINED)
-        raise InputError(f"--output is needed with --model={config.model}; only published files ({names}) have a place in the cache")
+        raise InputError(f"--output is needed with --model={config.model}; only published files ({names}) are written to the cache")
     check_absent(output, config.overwrite)
     converted = _write(source, structure, output, config.width)
     if config.verify:
@@ -105,10 +105,10 @@ def convert_named(config: ConversionConfig) -> Converted:
 
 
 def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> None:
-    """Reads both files again and compares every value; what is in the source alone, behind features, is left aside.
+    """Reads both files again and compares every value; layers after the features that only the source has are ignored.
 
     Raises:
-        InputError: naming the first layer that is not equal to the bit.
+        InputError: if the files differ, naming the first layer that is not bit-identical.
     """
     original = read_original(source)
     expected, found = layer_arrays(original.parameters), read_keras_weights(converted)
@@ -120,18 +120,18 @@ def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> None:
 
 
 def _published(source: pathlib.Path, model: str) -> tuple[Pretrained, OriginalFile] | None:
-    """The record of the source, None for a file that was not published; an `InputError` if it is not what `model` says."""
+    """Returns the record of the source, None for a file that was not published; raises `InputError` if `model` contradicts it."""
     digests = checksums(source)
     known, wanted = recognise(*digests), PRETRAINED.get(model)
     checksum = "md5 {}, sha256 {}".format(*digests)
     if wanted and not (known and known[0] is wanted):
         expected = "; ".join(f"{file.name}, {file.checksum}" for file in wanted.files)
         received = f"that of {known[0].name!r}" if known else checksum
-        raise InputError(f"{str(source)!r} is refused: its checksum is {received}, and {model!r} is in {expected}")
+        raise InputError(f"{str(source)!r} is not a file of {model!r}, which is published as {expected}. Received: checksum {received}")
     if not known and not model:
-        raise InputError(f"{str(source)!r} is none of the published files: --model must say its structure. Its checksum: {checksum}")
+        raise InputError(f"{str(source)!r} is not a published file: --model must specify its structure. Its checksum: {checksum}")
     if known and not wanted and model and not same_network(known[0].structure, find_convertible(model)):
-        raise InputError(f"{str(source)!r} is {known[1].name}: it is of Model {known[0].structure}, not of {model}")
+        raise InputError(f"{str(source)!r} is {known[1].name}: it belongs to Model {known[0].structure}, not to {model}")
     return known
 
 
@@ -142,17 +142,17 @@ def _write(source: str | pathlib.Path, structure: str | Structure, output: pathl
     model, facts = _network(original, structure, width), _facts(original, find_structure(structure), width)
     arrays = layer_arrays(original.parameters, original.own_names)
     ignore_head = original.classes is None
-    original.parameters.clear()  # so that each array is let go when it is assigned
+    original.parameters.clear()  # so that each array is freed once it is assigned
     left = assign_weights(model, arrays, repr(str(source)), ignore_head)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        # The sidecar is moved first, when the weights that it replaces are gone: none are ever there without their own.
+        # The sidecar is moved first, once the old weights are deleted: weights never exist beside the sidecar of others.
         with replacing(output) as temporary, replacing(sidecar(output)) as beside:
             check_room(temporary, _file_bytes(model))
             model.save_weights(temporary)
             facts.save(beside)
             output.unlink(missing_ok=True)
-    except Exception as error:  # h5py has its own for files
+    except Exception as error:  # h5py raises exceptions of its own
         if not isinstance(error, OSError) and not is_disk_full(error):
             raise
         raise InputError(f"{str(output)!r} cannot be written: {reason(error)}") from None
@@ -160,13 +160,13 @@ def _write(source: str | pathlib.Path, structure: str | Structure, output: pathl
 
 
 def _file_bytes(model: keras.Model) -> int:
-    """How large the model's `.weights.h5` file is, at most."""
+    """Returns an upper bound of the size of the model's `.weights.h5` file in bytes."""
     arrays = sum(math.prod(variable.shape) * np.dtype(variable.dtype).itemsize for variable in model.variables)
     return arrays + _HDF5_BYTES * (1 + len(model.variables))
 
 
 def _network(original: Original, structure: str | Structure, width: float) -> keras.Model:
-    """The network, all zeros, whose weights `original` holds."""
+    """Returns the network whose weights `original` contains, with all kernels zero."""
     with kernels_at_zero():
         if original.classes and original.classifier_convs:
             return WideResNetFCN(
@@ -181,7 +181,7 @@ def _network(original: Original, structure: str | Structure, width: float) -> ke
             structure,
             include_top=bool(original.classes),
             input_shape=(None, None, 3),
-            classes=original.classes or 0,  # without the top it means nothing
+            classes=original.classes or 0,  # unused without the top
             pool_padding=original.pool_padding,
             width=width,
             activation=original.activation or "relu",
@@ -190,12 +190,12 @@ def _network(original: Original, structure: str | Structure, width: float) -> ke
 
 def _facts(original: Original, structure: Structure, width: float) -> Facts:
     known = next((name for name, other in STRUCTURES.items() if same_network(other, structure)), "")
-    can_be_written = same_network(str(structure), structure)  # the notation has no word for halvings by stride
+    can_be_written = same_network(str(structure), structure)  # the notation cannot express halvings by stride
     task = SEGMENTATION if original.classifier_convs else CLASSIFICATION
     return Facts(
         structure=known or (str(structure) if can_be_written else ""),
         width=width,
-        # The official release trains with one convention and evaluates with another: its files leave the choice.
+        # The official release trains with one convention and evaluates with another: its files leave the choice to the user.
         pool_padding="" if original.kind == OFFICIAL_KIND else original.pool_padding,
         activation=original.activation or "relu",
         task=task if original.classes else "",

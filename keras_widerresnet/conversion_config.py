@@ -1,4 +1,4 @@
-"""What a conversion of weights is, as a record."""
+"""The options of a weight conversion, as a record."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class ConversionConfig:
     """A conversion of an original checkpoint to a `.weights.h5` file.
 
     Raises:
-        InputError: for a value out of range.
+        InputError: if a value is out of range.
     """
 
     source: str = option(help="official .params file, PyTorch state dict (psa or InPlace-ABN names) or resnet38d-tf's .h5", group=MODEL)
     model: str = option(
         "",
         help="A, A1, A2 ... or a structure; or a pretrained name such as imagenet-a1, whose checksum the file must then have; "
-        "empty for a published file, which its checksum names",
+        "empty for a published file, which is recognised by its checksum",
         group=MODEL,
     )
     width: float = option(1.0, help="factor for the channels of all stages", group=MODEL, least=0)
-    output: str = option("", help="the .weights.h5 file to write; empty for the cache, where the file is a published one", group=OUTPUT)
+    output: str = option("", help="the .weights.h5 file to write; empty to write a published file to the cache", group=OUTPUT)
     verify: bool = option(False, help="read both files again afterwards and compare every value", group=OUTPUT)
     overwrite: bool = option(False, help="replace an existing output", group=OUTPUT)
 
@@ -36,13 +36,13 @@ class ConversionConfig:
 
 
 def find_convertible(model: str) -> Structure:
-    """The structure of a file that was not published.
+    """Returns the structure for a file that was not published.
 
     Raises:
-        InputError: for a name that is neither a structure's nor a published file's.
+        InputError: if `model` is neither a structure nor the name of a published file.
     """
     try:
         return find_structure(model)
     except InputError as error:
         published = f"{', '.join(PRETRAINED)}{did_you_mean(model, PRETRAINED)}"
-        raise InputError(f"{error}. Or the name of a published file: {published}") from None
+        raise InputError(f"{error}. Names of published files: {published}") from None

@@ -1,4 +1,4 @@
-"""Bicubic enlargement of maps of cells to pixels, with the geometry of the networks' labels; written for any Keras backend."""
+"""Bicubic upsampling of maps of cells to pixels, aligned with the networks' labels; works with any Keras backend."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-CUBIC_A = -0.5  # Keys 1981, as PIL's and TensorFlow's; PyTorch's is -0.75
-TAPS = 2  # cells on either side of a pixel that it depends on
+CUBIC_A = -0.5  # Keys 1981, as in PIL and TensorFlow; PyTorch uses -0.75
+TAPS = 2  # number of cells on either side that a pixel depends on
 
 
 def enlarge(cells: Any, stride: int) -> Any:
-    """Cells to pixels: cell i stands for pixel `i * stride + stride // 2`, where training reads its label (official release).
+    """Upsamples cells to pixels: cell i is centred on pixel `i * stride + stride // 2`, whose label training uses (official release).
 
     Args:
-        cells: float tensor of Keras' backend (batch, H, W, channels); edges are repeated outward.
-        stride: pixels a cell.
+        cells: float tensor of the Keras backend (batch, H, W, channels); edges are replicated outward.
+        stride: pixels per cell.
 
     Returns:
-        Float tensor (batch, H * stride, W * stride, channels), equal to `cells` at the pixels that these stand for.
+        Float tensor (batch, H * stride, W * stride, channels), equal to `cells` at the pixels on which these are centred.
     """
     if stride == 1:
         return cells
@@ -29,13 +29,13 @@ def enlarge(cells: Any, stride: int) -> Any:
 
 
 def _padded(cells, axis: int):
-    """`TAPS` copies of the edges on both sides along an axis."""
+    """Adds `TAPS` copies of the edges on both sides along an axis."""
     first, last = (cells[:, :1], cells[:, -1:]) if axis == 1 else (cells[:, :, :1], cells[:, :, -1:])
     return ops.concatenate([first] * TAPS + [cells] + [last] * TAPS, axis=axis)
 
 
 def _weights(count, stride: int, dtype):
-    """Matrix (pixels, padded cells) of Keys' cubic kernel."""
+    """Returns the matrix (pixels, padded cells) of Keys' cubic kernel."""
     pixels = (ops.cast(ops.arange(count * stride), "float32") - stride // 2) / stride
     distance = ops.abs(pixels[:, None] - (ops.cast(ops.arange(count + 2 * TAPS), "float32") - TAPS)[None])
     near = (CUBIC_A + 2) * distance**3 - (CUBIC_A + 3) * distance**2 + 1
@@ -49,7 +49,7 @@ class Enlarge(layers.Layer):
     """`enlarge` as a layer.
 
     Args:
-        stride: pixels a cell.
+        stride: pixels per cell.
     """
 
     def __init__(self, stride: int, **kwargs):

@@ -1,8 +1,8 @@
-"""The exceptions that are for people: their message is all that needs to be shown."""
+"""Exceptions whose message is all that the user needs to see."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception of a library says, as far as it goes into a message of ours; its kind where it says nothing."""
+    """Returns the first non-empty line of a library exception, for use in our own messages; its class name if there is none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 
 class RunStopped(Exception):
-    """A run that had to stop and can be resumed; the scripts print the message and exit with `exit_code`."""
+    """Raised when a run had to stop and can be resumed; the scripts print the message and exit with `exit_code`."""
 
     def __init__(self, message: str, exit_code: int = 1):
         super().__init__(message)

@@ -44,21 +44,22 @@ def WideResNetFCN(
     Args:
         backbone: as `WiderResNet`'s `structure`.
         classes: number of classes.
-        classifier_convs: 1 (`linear{classes}`, 3x3) or 2 (`conv6a` of 512 filters and ReLU before it), both of dilation 12.
+        classifier_convs: 1 (`linear{classes}`, 3x3) or 2 (preceded by `conv6a`, 512 filters, and ReLU), with dilation 12.
         output_stride: 8, 16, or None for the backbone's own.
         weights: None; a classification name of `weights.PRETRAINED` (the head keeps its initial values); a segmentation name such as
-            `"cityscapes"`; or a file of either kind of network.
+            `"cityscapes"`; or the path of a file of either kind of network.
         input_shape: (H, W, 3), sizes may be None.
-        pool_padding, dropout, width, downsampling: as in `WiderResNet`; a single width scales `conv6a` too.
-        activation: of the backbone, as in `WiderResNet`; the head's is ReLU.
-        frozen_batch_norm: as in `WiderResNet`; the release fine-tunes with it.
-        upsample: enlarge the logits to the image's size (bicubic, see `enlarge`); H and W must then be multiples of the stride.
+        pool_padding, dropout, width, downsampling: as in `WiderResNet`; a single width factor scales `conv6a` too.
+        activation: activation of the backbone, as in `WiderResNet`; the head always uses ReLU.
+        frozen_batch_norm: as in `WiderResNet`; the release fine-tunes with frozen batch norm.
+        upsample: whether to enlarge the logits to the image's size (bicubic, see `enlarge`); H and W must then be multiples of the stride.
 
-    Inputs are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs float32 logits (batch, H / stride, W / stride,
-    classes), also under a mixed-precision policy. Logit i stands for pixel i * stride + stride // 2, where training reads its label.
+    Inputs are float images (batch, H, W, 3) as returned by `preprocess_input`; outputs are float32 logits (batch, H / stride,
+    W / stride, classes), also under a mixed-precision policy. Logit i is centred on pixel i * stride + stride // 2, whose label training
+    uses.
 
     Raises:
-        InputError: for options, or weights, that do not fit.
+        InputError: if options or weights do not fit.
     """
     if classifier_convs not in (1, 2):
         raise InputError(f"`classifier_convs` must be 1 or 2. Received: {classifier_convs!r}")

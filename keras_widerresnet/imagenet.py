@@ -9,6 +9,6 @@ import importlib.resources
 
 @functools.cache
 def imagenet_classes() -> tuple[tuple[str, str], ...]:
-    """(WordNet synset, name) of ILSVRC 2012's 1000 classes in the usual order, that of the synsets (ILSVRC 2012; names: WordNet 3.0)."""
+    """Returns (WordNet synset, name) of the 1000 classes of ILSVRC 2012 in the usual order, sorted by synset (names: WordNet 3.0)."""
     text = importlib.resources.files("keras_widerresnet").joinpath("imagenet_classes.csv").read_text()
     return tuple((row["synset"], row["name"]) for row in csv.DictReader(text.splitlines()))

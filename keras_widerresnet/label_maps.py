@@ -1,6 +1,6 @@
-"""The classes of the public segmentation benchmarks: names, colours, and the values that stand for them in mask files.
+"""The classes of the public segmentation benchmarks: names, colours, and the values that encode them in mask files.
 
-A network's class `k` is train id `k`; pixels of train id 255 are ignored in training and testing.
+Class `k` of a network is train id `k`; pixels of train id 255 are ignored in training and testing.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 from keras_widerresnet.errors import InputError
 
 IGNORED = 255
-MAX_CLASSES = 254  # of one byte, 255 is taken, and 254 marks values that should not occur
+MAX_CLASSES = 254  # of the byte values, 255 means ignored and 254 marks unexpected values
 
 
 def voc_palette(n: int = 256) -> np.ndarray:
-    """PASCAL VOC's colours, uint8 (n, 3).
+    """Returns PASCAL VOC's colours as uint8 (n, 3).
 
-    Bits 0, 1 and 2 of the index are the highest bits of red, green and blue, bits 3, 4 and 5 the next ones, bits 6 and 7 the third of red
-    and green (the devkit's colour map).
+    Bits 0, 1 and 2 of the index are the highest bits of red, green and blue, bits 3, 4 and 5 the next ones, bits 6 and 7 the third
+    ones of red and green (the devkit's colour map).
     """
     bits = np.unpackbits(np.arange(n, dtype=np.uint8)[:, None], axis=1, bitorder="little")  # (n, 8), lowest first
     bits = np.pad(bits, ((0, 0), (0, 1))).reshape(n, 3, 3)  # index, significance, channel
@@ -28,17 +28,17 @@ def voc_palette(n: int = 256) -> np.ndarray:
 
 @dataclasses.dataclass(frozen=True)
 class LabelMap:
-    """What the train ids of a data set mean.
+    """The meaning of the train ids of a data set.
 
     Args:
-        name: e.g. `"voc"`.
-        class_names: of train ids 0, 1, …
+        name: name of the data set, e.g. `"voc"`.
+        class_names: names of train ids 0, 1, …
         colors: RGB of each train id, for overlays and palettes.
-        stored_ids: the value in mask files of each train id.
+        stored_ids: the value of each train id in mask files.
         ignored_ids: the values in mask files that are ignored, if any; the first is written where a prediction has no class.
 
     Raises:
-        InputError: if the lengths differ, or a value is no byte or stands for two things.
+        InputError: if the lengths differ, or a value is not a byte or has two meanings.
     """
 
     name: str
@@ -50,14 +50,14 @@ class LabelMap:
     def __post_init__(self):
         if not 1 <= self.classes == len(self.colors) == len(self.stored_ids) <= MAX_CLASSES:
             raise InputError(
-                f"A label map has 1 to {MAX_CLASSES} classes, each with a name, a colour and a stored value. "
+                f"A label map must have 1 to {MAX_CLASSES} classes, each with a name, a colour and a stored value. "
                 f"Received: {self.classes} names, {len(self.colors)} colours, {len(self.stored_ids)} values"
             )
         values = (*self.stored_ids, *self.ignored_ids)
         if len(set(values)) != len(values) or min(values) < 0 or max(values) > 255:
             raise InputError(
-                "Stored values are different whole numbers 0..255, each of one class or ignored. "
-                f"Received: {self.stored_ids} of classes, {self.ignored_ids} ignored"
+                "Stored values must be different whole numbers in 0..255, each assigned to one class or ignored. "
+                f"Received: {self.stored_ids} for classes, {self.ignored_ids} ignored"
             )
 
     @property
@@ -65,20 +65,20 @@ class LabelMap:
         return len(self.class_names)
 
     def to_train(self) -> np.ndarray:
-        """Uint8 (256,): the train id of each stored value, 255 where it is of no class."""
+        """Returns the train id of each stored value as uint8 (256,), 255 for values without a class."""
         table = np.full(256, IGNORED, np.uint8)
         table[list(self.stored_ids)] = np.arange(self.classes)
         return table
 
     def to_stored(self) -> np.ndarray:
-        """Uint8 (256,): the stored value of each train id, for all others the first ignored value, or else the highest of no class."""
+        """Returns the stored value of each train id as uint8 (256,); for other ids the first ignored, or else the highest unused value."""
         none = self.ignored_ids[0] if self.ignored_ids else max(set(range(256)) - set(self.stored_ids))
         table = np.full(256, none, np.uint8)
         table[: self.classes] = self.stored_ids
         return table
 
     def known(self) -> np.ndarray:
-        """Bool (256,): which stored values may occur in mask files."""
+        """Returns which stored values may occur in mask files, as bool (256,)."""
         table = np.zeros(256, bool)
         table[[*self.stored_ids, *self.ignored_ids]] = True
         return table
@@ -95,7 +95,7 @@ def _palette(first: int, count: int) -> tuple[tuple[int, int, int], ...]:
 def numbered(
     name: str, class_names: tuple[str, ...], ignored_ids: tuple[int, ...] = (IGNORED,), stored_ids: tuple[int, ...] | None = None
 ) -> LabelMap:
-    """A label map with the VOC palette from its second entry on (ours); the stored values are the train ids where none are given."""
+    """Returns a label map with VOC's colours from the second on (our choice); the stored values default to the train ids."""
     return LabelMap(name, class_names, _palette(1, len(class_names)), stored_ids or tuple(range(len(class_names))), ignored_ids)
 
 
@@ -104,7 +104,7 @@ _VOC = _names("""
     tvmonitor
 """)
 
-# Name, id and colour by train id (Cityscapes' public scripts); the other ids of 0..33 are ignored, -1 is in no file.
+# Name, id and colour by train id (Cityscapes' public scripts); the other ids in 0..33 are ignored, and -1 does not occur in files.
 _CITYSCAPES = (
     ("road", 7, (128, 64, 128)),
     ("sidewalk", 8, (244, 35, 232)),

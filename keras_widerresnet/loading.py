@@ -1,4 +1,4 @@
-"""From what people call a model to a Keras model, for all commands alike."""
+"""Loads Keras models from everything that the commands accept as a model."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from keras_widerresnet.weights.registry import Pretrained
 
 ANY_SIZE = (None, None, 3)
 OUTPUT_STRIDE = 8
-FROZEN = "which holds a frozen graph"
+FROZEN = "which contains a frozen graph"
 Arrays = dict[str, list[np.ndarray]]
-# Layers that leave the range of values as it is, or are nothing in inference: any other before a convolution may normalise.
+# Layers that do not change the range of values at inference: any other layer before a convolution may normalise.
 _NEUTRAL = (
     keras.layers.InputLayer,
     keras.layers.Identity,
@@ -56,7 +56,7 @@ _CONVOLUTIONS = (
 
 
 def load_keras_file(path: str | pathlib.Path) -> keras.Model:
-    """The model of a `.keras` file, not compiled.
+    """Loads the model of a `.keras` file without compiling it.
 
     Raises:
         InputError: if Keras cannot load it.
@@ -68,15 +68,15 @@ def load_keras_file(path: str | pathlib.Path) -> keras.Model:
 
 
 def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", output_stride: int = OUTPUT_STRIDE) -> keras.Model:
-    """The Keras model that a source holds: probabilities (images, classes), or logits at the cells of a segmentation network.
+    """Loads the Keras model of a source; it outputs probabilities (images, classes), or logits per cell for segmentation.
 
     Args:
-        source: of any kind but a SavedModel, which holds no Keras model.
-        width, pool_padding: of a network that is built here; 0 and empty for what the weights tell, see `models.Source`.
-        output_stride: of a segmentation network that is built here.
+        source: a source of any kind except a SavedModel, which does not contain a Keras model.
+        width, pool_padding: options of a network built here; 0 and empty for those of the weights, see `models.Source`.
+        output_stride: output stride of a segmentation network built here.
 
     Raises:
-        InputError: if the weights cannot be found or read, hold no head, or do not tell their structure.
+        InputError: if the weights cannot be found or read, have no head, or do not specify their structure.
     """
     source.check_is_no_saved_model(FROZEN)
     if source.kind in (models.RUN, models.KERAS_FILE):
@@ -91,38 +91,38 @@ def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", 
 
 
 def takes_pixels(network: keras.Model, source: Source, preprocessing: str) -> bool:
-    """Whether a network takes RGB values 0..255 as they are, rather than as `preprocess_input` makes them.
+    """Whether a network expects RGB values 0..255 rather than the output of `preprocess_input`.
 
     Args:
-        network: the source's, as it was loaded.
-        source: where it comes from.
-        preprocessing: one of `models.PREPROCESSINGS`; empty to look into the network.
+        network: the network loaded from the source.
+        source: the source of the network.
+        preprocessing: one of `models.PREPROCESSINGS`; empty to inspect the network.
 
     Raises:
-        InputError: if that is not said, and the network has layers of its own between its input and its first convolution; or if it is
-            said of published weights, whose preprocessing is known.
+        InputError: if `preprocessing` is empty and the network has layers of its own between its input and its first convolution; or if
+            it is `"none"` for published weights, whose preprocessing is known.
     """
     if source.record:
         if preprocessing == NO_PREPROCESSING:
-            raise InputError(f"{source.text!r} takes images normalised as the release does: leave out --preprocessing=none")
+            raise InputError(f"{source.text!r} expects images normalised as in the official release: omit --preprocessing=none")
         return False
     if preprocessing:
         return preprocessing == NO_PREPROCESSING
     found = layers_before_convolution(network)
     if found:
         raise InputError(
-            f"{source.text!r} has layers of its own between its input and its first convolution, {', '.join(shortened(found))}: say "
-            "whether they normalise. --preprocessing=none gives the model RGB values 0..255 as they are, --preprocessing=release "
-            "normalises them before"
+            f"{source.text!r} has layers of its own between its input and its first convolution, {', '.join(shortened(found))}: specify "
+            "whether they normalise. --preprocessing=none passes RGB values 0..255 to the model unchanged, --preprocessing=release "
+            "normalises them first"
         )
     return False
 
 
 def layers_before_convolution(network: keras.Model) -> list[str]:
-    """What a network does to its input before the first convolution, or other layer with a kernel, that may change the range of values.
+    """Lists the operations before the first convolution (or other layer with a kernel) that may change the range of values.
 
     Returns:
-        The layers and operations by name and type, those of nested models after the model's name; none for the networks of this package.
+        Name and type of each layer or operation, with the names of nested models as prefix; empty for the networks of this package.
     """
     found: list[str] = []
     _walk(network, "", found)
@@ -130,17 +130,17 @@ def layers_before_convolution(network: keras.Model) -> list[str]:
 
 
 def last_layer(network: keras.Model) -> keras.Layer:
-    """The layer that gives a network's output, inside of nested models too."""
+    """Returns the layer that produces a network's output, also inside nested models."""
     last = network.layers[-1]
     return last_layer(last) if isinstance(last, keras.Model) and last.layers else last
 
 
 def _walk(model: keras.Model, place: str, found: list[str]) -> bool:
-    """Follows the input through a model until it is convolved; returns whether the output is reached before that."""
+    """Follows the input through a model until it is convolved; returns whether it reaches the output before that."""
     if isinstance(model, keras.Sequential):
         return all(_still_raw(layer, place, found) for layer in model.layers)
     if not isinstance(model, keras.Function):
-        found.append(f"{place}{model.name} ({type(model).__name__}, which cannot be looked into)")
+        found.append(f"{place}{model.name} ({type(model).__name__}, which cannot be inspected)")
         return False
     raw = {id(tensor) for tensor in model.inputs}
     for operation in model.operations:
@@ -151,7 +151,7 @@ def _walk(model: keras.Model, place: str, found: list[str]) -> bool:
 
 
 def _still_raw(operation: keras.Operation, place: str, found: list[str]) -> bool:
-    """Whether what comes out of an operation has not been convolved yet; adds it to `found` if it may have changed values."""
+    """Whether the output of an operation is not convolved yet; adds the operation to `found` if it may have changed values."""
     if isinstance(operation, keras.Model):
         return _walk(operation, f"{place}{operation.name}/", found)
     is_linear = isinstance(operation, keras.layers.Activation) and operation.activation is keras.activations.linear
@@ -164,7 +164,7 @@ def _still_raw(operation: keras.Operation, place: str, found: list[str]) -> bool
 
 
 def _keeps_channels(operation: keras.Operation) -> bool:
-    """Whether a convolution is of single pixels and as many channels come out as go in: a normalisation may be written so."""
+    """Whether a convolution is 1x1 with as many output as input channels, as it may be to implement a normalisation."""
     kernel = next((weight for weight in getattr(operation, "weights", ()) if "kernel" in weight.name), None)
     if kernel is None or len(kernel.shape) != 4 or tuple(kernel.shape[:2]) != (1, 1):
         return False
@@ -172,17 +172,17 @@ def _keeps_channels(operation: keras.Operation) -> bool:
 
 
 def load_arrays(source: Source, structure: Structure, include_top: bool, *, activation: str = "relu", pool_padding: str = "") -> Arrays:
-    """Layer name -> arrays of a source, whatever network it is for, of the structure that the source itself tells or else of this one.
+    """Returns layer name -> arrays of a source, for the structure that the source specifies or else the given one.
 
     Args:
-        source: of any kind but a SavedModel.
-        structure: the structure where the source tells none.
-        include_top: whether the classifier is wanted, where the weights have a name.
-        activation: of the network that takes them.
-        pool_padding: of that network; empty for the convention of the weights.
+        source: a source of any kind except a SavedModel.
+        structure: the structure to assume if the source does not specify one.
+        include_top: whether to include the classifier, for weights with a pretrained name.
+        activation: activation of the network that will use the arrays.
+        pool_padding: pool convention of that network; empty for that of the weights.
 
     Raises:
-        InputError: if the weights cannot be found or read, or are of a network of another activation or pool convention.
+        InputError: if the weights cannot be found or read, or belong to a network with another activation or pool convention.
     """
     source.check_is_no_saved_model(FROZEN)
     if source.record:
@@ -191,32 +191,32 @@ def load_arrays(source: Source, structure: Structure, include_top: bool, *, acti
         padding = source.pool_padding(pool_padding)
         return find_weights(source.record.name, own, include_top=with_classifier, activation=activation, pool_padding=padding)
     if source.facts.activation != activation and source.kind == models.WEIGHTS_FILE:
-        raise InputError(f"{source.text!r} is of a network with activation {source.facts.activation!r}. Received: {activation!r}")
+        raise InputError(f"{source.text!r} belongs to a network with activation {source.facts.activation!r}. Received: {activation!r}")
     return find_weights(str(source.path), structure, activation=activation)
 
 
 def class_names(source: Source, classes: int, file: str, of_data: Callable[[str], Sequence[str]]) -> tuple[str, ...]:
-    """The names of a network's classes: of a file, of the weights, of the run's data, else numbers.
+    """Returns the names of a network's classes: from a file, the weights or the run's data, or else numbers.
 
     Args:
-        source: where the network comes from.
-        classes: number of its classes.
-        file: text file with one name a line; empty for none.
-        of_data: the class names of a data set by its name, for runs that kept none.
+        source: the source of the network.
+        classes: number of classes of the network.
+        file: text file with one name per line; empty for none.
+        of_data: function from the name of a data set to its class names, for runs that did not store them.
 
     Raises:
-        InputError: if there is no such file, or it has another number of names, the run's data are not to be had, or a name is not one
+        InputError: if the file does not exist or has another number of names, the run's data cannot be read, or a name is not a single
             line of text.
     """
     if file:
         if not pathlib.Path(os.path.expanduser(file)).is_file():
-            raise InputError(f"No file of class names at {file!r}")
+            raise InputError(f"There is no file of class names at {file!r}")
         names = read_class_names(file)
         if len(names) != classes:
-            raise InputError(f"The network has {classes} classes, and there are {len(names)} class names")
+            raise InputError(f"The network has {classes} classes, but there are {len(names)} class names")
         return names
     if len(source.facts.class_names) == classes:
-        return check_class_names(source.facts.class_names, f"{source.text!r}, for which --class_names gives others")
+        return check_class_names(source.facts.class_names, f"{source.text!r} (use --class_names to replace them)")
     if classes == len(models.imagenet_classes()):
         return tuple(name for _, name in models.imagenet_classes())
     if source.run is None or "data" not in source.run.flags:
@@ -224,9 +224,9 @@ def class_names(source: Source, classes: int, file: str, of_data: Callable[[str]
     try:
         names = tuple(of_data(source.run.flags["data"]))
     except InputError as error:
-        raise InputError(f"The run's data, whose class names are wanted, cannot be had; give --class_names. {error}") from None
+        raise InputError(f"The class names cannot be read from the run's data: use --class_names. {error}") from None
     if len(names) != classes:
-        raise InputError(f"The network has {classes} classes, and there are {len(names)} class names")
+        raise InputError(f"The network has {classes} classes, but there are {len(names)} class names")
     return names
 
 
@@ -254,7 +254,7 @@ def _of_record(record: Pretrained, source: Source, width: float, pool_padding: s
 
 
 def _read_file(source: Source) -> tuple[Facts, Arrays]:
-    """What is known of a file of weights, and its arrays."""
+    """Returns what is known about a weights file, and its arrays."""
     structure = source.structure
     if source.kind == models.WEIGHTS_FILE:
         if structure is None:
@@ -266,23 +266,23 @@ def _read_file(source: Source) -> tuple[Facts, Arrays]:
     if structure is None:
         raise InputError(_needs_model(source))
     if known and not same_network(known[0].structure, structure):
-        raise InputError(f"{source.text!r} is {known[1].name}: it is of Model {known[0].structure}, not of {structure}")
+        raise InputError(f"{source.text!r} is {known[1].name}: it belongs to Model {known[0].structure}, not to {structure}")
     original = read_original(str(source.path))
-    # Of official files the choice is the user's.
+    # Official files leave the choice to the user.
     padding = "" if original.kind == OFFICIAL_KIND else original.pool_padding
     facts = Facts(structure=structure.name or str(structure), pool_padding=padding, activation=original.activation or "relu")
     return facts, layer_arrays(original.parameters, original.own_names)
 
 
 def _of_arrays(source: Source, facts: Facts, arrays: Arrays, width: float, pool_padding: str, output_stride: int) -> keras.Model:
-    """The network of a file's head, at its initial weights."""
+    """Returns the network for the head in a file, with its initial weights."""
     heads = {name: found[0] for name, found in arrays.items() if re.fullmatch(r"linear\d+", name) and found}
     if not heads:
-        raise InputError(f"{source.text!r} holds no classifier and no segmentation head (a layer linear<classes>)")
+        raise InputError(f"{source.text!r} contains neither a classifier nor a segmentation head (a layer linear<classes>)")
     (name, kernel), *_ = heads.items()
     classes, dimensions = int(name.removeprefix("linear")), kernel.ndim
-    if kernel.shape[-1:] != (classes,):  # a network of the name's size would be built first
-        raise InputError(f"{source.text!r} is damaged: {name} is of shape {kernel.shape}, not of {classes:,} classes")
+    if kernel.shape[-1:] != (classes,):  # found before a network of the size in the name is built
+        raise InputError(f"{source.text!r} is damaged: {name} has shape {kernel.shape}, not that of {classes:,} classes")
     if dimensions == 4:
         convolutions = 2 if "conv6a" in arrays else 1
         return WideResNetFCN(
@@ -305,4 +305,4 @@ def _of_arrays(source: Source, facts: Facts, arrays: Arrays, width: float, pool_
 
 
 def _needs_model(source: Source) -> str:
-    return f"--model is needed with --weights={source.text}: the file does not tell its structure, e.g. A1 or 112-1-1-1-1-9-1-1"
+    return f"--model is needed with --weights={source.text}, e.g. A1 or 112-1-1-1-1-9-1-1: the file does not specify its structure"

@@ -1,4 +1,4 @@
-"""What people call a model: a pretrained name, a run, a file, a SavedModel; what is known of each before it is loaded."""
+"""Resolves what a user names as a model (pretrained name, run, file or SavedModel) and collects what is known before loading it."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ _WEIGHTS_SUFFIX, _SIDECAR_SUFFIX = ".weights.h5", ".weights.json"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BuildOptions:
-    """How a network is built, and what it takes, where its weights do not tell it."""
+    """How to build a network and preprocess its input, where its weights do not specify it."""
 
     model: str = option(
         "",
-        help="A, A1, A2 ... or a structure, for files that do not tell it; empty for what the weights tell, and A for imagenet",
+        help="A, A1, A2 ... or a structure, for files that do not specify it; empty for that of the weights, or A for imagenet",
         group=MODEL,
     )
-    width: float = option(0.0, help="factor for the channels of all stages; 0 for what the weights tell, or 1", group=MODEL, least=0)
+    width: float = option(0.0, help="factor for the channels of all stages; 0 for that of the weights if known, or 1", group=MODEL, least=0)
     pool_padding: str = option(
         "",
-        help="padding of the max pools; empty for the published protocol's, what the weights tell, or ceil",
+        help="padding of the max pools; empty for that of the published protocol or the weights if known, or ceil",
         group=MODEL,
         choices=("", *POOL_PADDINGS),
     )
     preprocessing: str = option(
         "",
-        help="what is done to RGB values 0..255 before a saved model sees them: release (normalised as the release does) or none (the "
-        "model does it itself); empty for release, unless the model has layers of its own before its first convolution",
+        help="preprocessing of RGB values 0..255 before a saved model: release (normalised as in the official release) or none (the model "
+        "does it itself); empty for release, but required if the model has its own layers before its first convolution",
         group=MODEL,
         choices=("", *PREPROCESSINGS),
     )
@@ -61,35 +61,35 @@ class BuildOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelOptions(BuildOptions):
-    """Which network: the options of every command that takes a model."""
+    """Which network to use: the options of every command that accepts a model."""
 
     weights: str = option(
-        help="a pretrained name, a run directory, a .keras or .weights.h5 file, an original file, or a version of a SavedModel", group=MODEL
+        help="a pretrained name, a run directory, a .keras or .weights.h5 file, an original checkpoint or a SavedModel version", group=MODEL
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SegmenterOptions(ModelOptions):
-    """Which segmentation network."""
+    """Which segmentation network to use."""
 
     output_stride: int = option(
-        8, help="output stride of a segmentation network that is built from a name or a file of weights", group=MODEL, choices=(8, 16, 32)
+        8, help="output stride of a segmentation network built from a name or weights file", group=MODEL, choices=(8, 16, 32)
     )
 
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What is known of a network beside its weights; the sidecar `NAME.weights.json` of a converted file holds the same.
+    """What is known about a network besides its weights; the sidecar `NAME.weights.json` of a converted file stores the same.
 
     Args:
-        structure: name or notation; empty where nothing tells.
-        width: factor for the channels; None where nothing tells.
-        pool_padding: of the max pools; empty where nothing tells, or where the choice is the user's.
+        structure: name or notation; empty if unknown.
+        width: factor for the channels; None if unknown.
+        pool_padding: padding of the max pools; empty if unknown, or if the choice is left to the user.
         activation: `"relu"` or `"leaky_relu"`.
-        task: `"classification"` or `"segmentation"`; empty where only the loaded network can tell.
-        classes: number of classes; None for features alone, or where nothing tells.
-        classifier_convs: convolutions of the segmentation head.
-        class_names: in order; empty where nothing tells.
+        task: `"classification"` or `"segmentation"`; empty if only the loaded network shows it.
+        classes: number of classes; None for features only, or if unknown.
+        classifier_convs: number of convolutions in the segmentation head.
+        class_names: names in order; empty if unknown.
     """
 
     structure: str = ""
@@ -102,21 +102,21 @@ class Facts:
     class_names: tuple[str, ...] = ()
 
     def save(self, path: pathlib.Path) -> None:
-        """Writes the sidecar of a `.weights.h5` file, under its own name or a temporary one."""
+        """Writes the sidecar of a `.weights.h5` file to `path`, its final or a temporary name."""
         path.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where a network is to come from, and all that is known of it before it is loaded.
+    """The source of a network, and all that is known about the network before it is loaded.
 
     Args:
-        text: as it was given.
+        text: the text with which the user named it.
         kind: one of `KINDS`.
-        path: the file, or the folder of a SavedModel; None for a pretrained name.
-        facts: what is known of the network.
-        record: the published weights that it holds; None for others.
-        run: the run that trained it; None where there is none.
+        path: path of the file, or of the folder of a SavedModel; None for a pretrained name.
+        facts: what is known about the network.
+        record: the record of its published weights; None for any others.
+        run: the run that trained it, if any.
     """
 
     text: str
@@ -128,7 +128,7 @@ class Source:
 
     @property
     def protocol(self) -> ClassificationProtocol | SegmentationProtocol | None:
-        """How the network was tested by those who published it, or in the report of the run that is named; None where nothing tells."""
+        """The protocol with which the network was tested by its publishers, or in the run named by the user; None if unknown."""
         if self.record:
             return self.record.protocol
         return self.run.protocol if self.run and self.kind == RUN else None
@@ -137,40 +137,40 @@ class Source:
     def structure(self) -> Structure | None:
         return find_structure(self.facts.structure) if self.facts.structure else None
 
-    def check_is_no_saved_model(self, why: str = "which this command does not take") -> None:
-        """Raises `InputError` for a SavedModel, a frozen graph where a Keras model is wanted; `why` stands in the message."""
+    def check_is_no_saved_model(self, why: str = "which this command does not accept") -> None:
+        """Raises `InputError` for a SavedModel, whose graph is frozen; `why` is the reason to state in the message."""
         if self.kind == SAVED_MODEL:
-            raise InputError(f"{self.text!r} is a {self.kind}, {why}: give the run, .keras or .weights.h5 file that it was made of")
+            raise InputError(f"{self.text!r} is a {self.kind}, {why}: use the run, .keras or .weights.h5 file from which it was exported")
 
     def pool_padding(self, chosen: str = "") -> str:
-        """The convention that a network built here has: the one chosen, that of the weights or their protocol, or the paper's."""
+        """Returns the convention for a network built here: the chosen one, that of the weights or their protocol, or the paper's."""
         return chosen or self.facts.pool_padding or "ceil"
 
     def width(self, chosen: float = 0.0) -> float:
-        """The width that a network built here has: the one chosen, that of the weights, or 1."""
+        """Returns the width for a network built here: the chosen one, that of the weights, or 1."""
         return chosen or self.facts.width or 1.0
 
 
 def find_source(weights: str, model: str = "") -> Source:
-    """What `weights` means.
+    """Returns the source that `weights` names.
 
     Args:
-        weights: a pretrained name, a run directory (its final network), a `.keras` file, a `.weights.h5` file, an original file, or the
-            folder of a SavedModel version (of a folder of versions the last one).
-        model: the structure, where it is not that of the weights or they do not tell it.
+        weights: a pretrained name, a run directory (its final network), a `.keras` file, a `.weights.h5` file, an original checkpoint,
+            or the folder of a SavedModel version (or of several versions, of which the latest is used).
+        model: the structure, if the weights do not specify it or it differs from theirs.
 
     Raises:
-        InputError: if there is nothing of that name, with the nearest name, or it holds no network.
+        InputError: if nothing has that name (the message suggests the closest one), or it does not contain a network.
     """
     if weights == IMAGENET or weights in PRETRAINED:
         return _pretrained(weights, model)
     path = pathlib.Path(os.path.expanduser(weights))
     try:
         is_there = bool(weights) and path.exists()
-    except (OSError, ValueError) as error:  # a name that no file can have, or a folder that may not be looked into
+    except (OSError, ValueError) as error:  # an invalid file name, or a folder without read permission
         raise InputError(f"No model can be read at {weights!r}: {first_line(error)}") from None
     if not is_there:
-        raise InputError(f"Nothing at {weights!r}. {what_a_model_is()}{did_you_mean(weights, (IMAGENET, *PRETRAINED))}")
+        raise InputError(f"No model found at {weights!r}. {what_a_model_is()}{did_you_mean(weights, (IMAGENET, *PRETRAINED))}")
     if path.is_dir():
         run = Run.at(path)
         if run:
@@ -186,37 +186,37 @@ def find_source(weights: str, model: str = "") -> Source:
     except OSError as error:
         raise InputError(f"No model can be read at {weights!r}: {error.strerror}") from None
     if not is_known:
-        raise InputError(f"{weights!r} is no model: it begins like no weights file. {what_a_model_is()}")
+        raise InputError(f"{weights!r} is not a model: it is not in a known format. {what_a_model_is()}")
     if is_keras_archive(path):
-        raise InputError(f"{weights!r} is a model that Keras saved: its name must end in .keras")
+        raise InputError(f"{weights!r} is a model saved by Keras: its name must end in .keras")
     if path.suffix in (".h5", ".hdf5") and model_config(path):
         return Source(weights, KERAS_FILE, path, _of_structure(_facts_of_run(run) if run else Facts(), model), run=run)
     return Source(weights, ORIGINAL_FILE, path, Facts(structure=model))
 
 
 def check_beside(weights: str | pathlib.Path, structure: Structure, activation: str) -> None:
-    """Raises `InputError` if the sidecar of a `.weights.h5` file says that it is of another network, whose shapes may be the same."""
+    """Raises `InputError` if the sidecar of a `.weights.h5` file specifies another network, even one with the same shapes."""
     path = pathlib.Path(weights)
     facts = _read_sidecar(path) if path.name.endswith(_WEIGHTS_SUFFIX) and path.is_file() else Facts()
     if facts.structure and not same_network(facts.structure, structure):
         raise InputError(
-            f"{str(weights)!r} is of {facts.structure}, says {sidecar(path).name}, and fits the shapes, but not the halvings, of similar "
-            f"networks. Received: {structure.name or structure}"
+            f"{str(weights)!r} belongs to {facts.structure} according to {sidecar(path).name}; networks with the same shapes may still "
+            f"halve the resolution differently. Received: {structure.name or structure}"
         )
     if facts.activation != Facts.activation and facts.activation != activation:
-        raise InputError(f"{str(weights)!r} needs activation={facts.activation!r}, says {sidecar(path).name}. Received: {activation!r}")
+        raise InputError(f"{str(weights)!r} needs activation={facts.activation!r}, see {sidecar(path).name}. Received: {activation!r}")
 
 
 def what_a_model_is() -> str:
-    """The kinds of models in words."""
+    """Returns a sentence that lists the kinds of models."""
     return (
-        "A model is a run directory, a .keras file, a .weights.h5 file, an original file, a SavedModel version, "
+        "A model is a run directory, a .keras file, a .weights.h5 file, an original checkpoint, a SavedModel version, "
         f"or one of {', '.join((IMAGENET, *PRETRAINED))}"
     )
 
 
 def sidecar(weights: pathlib.Path) -> pathlib.Path:
-    """The file beside a `.weights.h5` file that says what network it is of."""
+    """Returns the path of the file that describes the network of a `.weights.h5` file."""
     return weights.with_name(weights.name.removesuffix(_WEIGHTS_SUFFIX) + _SIDECAR_SUFFIX)
 
 
@@ -244,7 +244,7 @@ def _published_class_names(record: Pretrained) -> tuple[str, ...]:
 
 
 def _of_structure(facts: Facts, model: str) -> Facts:
-    """The same facts, but of the structure that was chosen, if one was."""
+    """Returns the same facts, with the chosen structure if there is one."""
     return dataclasses.replace(facts, structure=model) if model else facts
 
 
@@ -267,7 +267,7 @@ def _facts_of_run(run: Run) -> Facts:
 def _saved_model(weights: str, path: pathlib.Path, model: str) -> Source:
     versions = [entry for entry in path.iterdir() if entry.name.isdecimal() and (entry / GRAPH_FILE).is_file()]
     if not (path / GRAPH_FILE).is_file() and not versions:
-        raise InputError(f"{weights!r} is a folder, and neither a run directory nor a SavedModel. {what_a_model_is()}")
+        raise InputError(f"{weights!r} is a folder, but neither a run directory nor a SavedModel. {what_a_model_is()}")
     version = path if (path / GRAPH_FILE).is_file() else max(versions, key=lambda entry: int(entry.name))
     labels = version / LABELS_FILE
     names = tuple(read_lines(labels, "list of labels")) if labels.is_file() else ()
@@ -287,4 +287,4 @@ def _read_sidecar(weights: pathlib.Path) -> Facts:
             raise TypeError(f"width is {facts.width!r}")
         return facts
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{str(path)!r} does not say what network {weights.name} is of: {first_line(error)}") from None
+        raise InputError(f"{str(path)!r} is not a valid description of the network of {weights.name}: {first_line(error)}") from None

@@ -1,4 +1,4 @@
-"""Record -> `keras.Model`: the one builder, and the public functions in the habit of `keras.applications`."""
+"""Builds a `keras.Model` from a structure; the public functions follow the conventions of `keras.applications`."""
 
 from __future__ import annotations
 
@@ -21,34 +21,34 @@ POOLINGS = (None, "avg", "max")
 IMAGE_CHANNELS = (1, 3, 4)  # grey, RGB, RGB with alpha
 _ARGUMENTS = """
     Args:
-        include_top: whether to end in global average pooling and the `linear{classes}` classifier; without it the network ends in
-            `bn7` and ReLU, (batch, H / output stride, W / output stride, 4096).
-        weights: None (random, by the release's initialisers); `"imagenet"` for the official weights of Models A and A1, or another name
-            of `weights.PRETRAINED`; or the path of a `.weights.h5` or `.keras` file whose layers have our names, or of an original file
-            (see `weights.read_original`).
+        include_top: whether to include global average pooling and the `linear{classes}` classifier; without them the network ends in
+            `bn7` and ReLU, with output (batch, H / output stride, W / output stride, 4096).
+        weights: None (random initialisation as in the release); `"imagenet"` for the official weights of Models A and A1, or another
+            name of `weights.PRETRAINED`; or the path of a `.weights.h5` or `.keras` file with this package's layer names, or of an
+            original checkpoint (see `weights.read_original`).
         input_tensor: Keras tensor to use as the image input.
         input_shape: (H, W, C), channels last; default (S, S, 3) with the top and (None, None, 3) without.
-        pooling: without the top, None (feature map), `"avg"` or `"max"` (global pooling, (batch, 4096)).
+        pooling: if `include_top` is False: None (feature map), `"avg"` or `"max"` (global pooling, (batch, 4096)).
         classes: number of classes of the classifier.
         classifier_activation: `"softmax"`, or None for logits.
         name: the model's name.
-        output_stride: None for the structure's own; 16 or 8 drop the last halvings and dilate what follows (official release).
+        output_stride: None for the structure's own; 16 or 8 drop the last halvings and dilate the layers after them (official release).
         pool_padding: `"ceil"` (the paper's), `"symmetric"` or `"valid"`, see `units.MaxPool`.
         dropout: rate before the last convolution of the units of B6 and B7, or a pair of rates.
-        width: factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 by the release's rule.
+        width: factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 under the release's rule.
         downsampling: None for the structure's own, `"pool"`, `"stride"`, or one of the two for each halving before B2..B6.
         activation: `"relu"`, or `"leaky_relu"` of slope 0.01 (InPlace-ABN release).
-        frozen_batch_norm: use the running statistics in training too; scales and shifts are learned all the same (official release,
-            segmentation).
+        frozen_batch_norm: whether to use the running statistics in training too; scales and shifts are still learned (official
+            release, segmentation).
 
-    Inputs of the model are float images (batch, H, W, 3) as `preprocess_input` makes them; outputs are float32 probabilities
+    The model's inputs are float images (batch, H, W, 3) as returned by `preprocess_input`; its outputs are float32 probabilities
     (batch, classes) or logits, also under a mixed-precision policy.
 
     Returns:
         A functional `keras.Model`.
 
     Raises:
-        InputError: (a `ValueError`) for sizes, channels, classes, weights or options that cannot be built.
+        InputError: (a `ValueError`) if sizes, channels, classes, weights or options are not supported.
 """
 
 
@@ -108,16 +108,16 @@ def WiderResNet(
 WiderResNet.__doc__ = """A wide residual network of any structure (arXiv:1611.10080).
 
     Args:
-        structure: a `Structure`, a name of `structures.STRUCTURES` (`"A"`, `"A1"`, ...), or the paper's notation
+        structure: a `Structure`, a key of `structures.STRUCTURES` (`"A"`, `"A1"`, ...), or the paper's notation
             `"S-n1-n2-n3-n4-n5-n6-n7"`, e.g. `"112-1-1-1-1-9-1-1"`.
 """ + _ARGUMENTS.split("Args:\n", 1)[1]
 
 
 def checked_shape(shape: Sequence[int | None]) -> tuple[int | None, int | None, int]:
-    """The shape of an image (height, width, channels), without the batch.
+    """Returns the validated shape of an image (height, width, channels), without the batch axis.
 
     Raises:
-        InputError: if it is none, or is one with channels first.
+        InputError: if it is not such a shape, or has the channels first.
     """
     wanted = "The input must be of shape (height, width, channels), channels last, 3 for RGB"
     if isinstance(shape, str) or not isinstance(shape, Sequence):
@@ -153,7 +153,7 @@ def _image_input(input_tensor, input_shape, structure, include_top, pool_padding
 
 
 def _classifier(x, classes: int, activation: str | None):
-    """Global average, dense, activation, in float32 also where the features are 16 bits wide."""
+    """Global average pooling, dense layer and activation, in float32 even if the features are 16-bit."""
     compute = keras.config.dtype_policy().compute_dtype
     dtype = "float32" if compute in ("float16", "bfloat16") else compute
     x = layers.GlobalAveragePooling2D(data_format=units.DATA_FORMAT, dtype=dtype, name="pool7")(x)
@@ -226,16 +226,16 @@ WideResNetF = _family_member("F")
 
 
 def feature_extractor(model: keras.Model) -> keras.Model:
-    """A model of the same inputs that gives the outputs of stages B2..B7, after the addition of the last unit of each.
+    """Returns a model with the same inputs that outputs the feature maps of stages B2..B7, after the last addition of each stage.
 
     Args:
-        model: a network built here, or one loaded from a file.
+        model: a network of this package, built or loaded from a file.
 
     Returns:
-        A `keras.Model` whose output is a dict `{"stage2": (batch, H2, W2, C2), ..., "stage7": ...}`; stages without units are left out.
+        A `keras.Model` whose output is a dict `{"stage2": (batch, H2, W2, C2), ..., "stage7": ...}`; stages without units are omitted.
 
     Raises:
-        InputError: if the model has no layer named like a residual unit.
+        InputError: if no layer of the model has the name of a residual unit.
     """
     stages = {}
     for layer in model.layers:

@@ -1,4 +1,4 @@
-"""The release's input convention, and predictions as words."""
+"""The release's input normalisation, and the decoding of predictions."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from keras import ops
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.imagenet import imagenet_classes
 
-# Official release: of RGB scaled to [0, 1].
+# Official release: mean and standard deviation of RGB scaled to [0, 1].
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
 def preprocess_input(x: Any) -> Any:
-    """RGB values in [0, 255] to the networks' input: scaled to [0, 1], less the mean, over the standard deviation.
+    """Converts RGB values in [0, 255] to the networks' input: scaled to [0, 1], minus the mean, divided by the standard deviation.
 
     Args:
         x: array or tensor (..., 3), any integer or float dtype, RGB, channels last.
@@ -48,23 +48,23 @@ def preprocess_input(x: Any) -> Any:
 def decode_predictions(
     preds: npt.ArrayLike, top: int = 5, class_names: Sequence[str] | None = None
 ) -> list[list[tuple[str | int, str, float]]]:
-    """The most probable classes of each image.
+    """Returns the most probable classes of each image.
 
     Args:
         preds: array (batch, classes) of probabilities or logits.
-        top: how many classes to give for each image.
-        class_names: the names of the classes in order; None for the 1000 of ImageNet, with their synsets as ids.
+        top: number of classes to return for each image.
+        class_names: the names of the classes in order; None for the 1000 ImageNet classes, with their synsets as ids.
 
     Returns:
-        For each image a list of `(class id, class name, score)`, best first; with `class_names` the id is the index.
+        For each image, a list of `(class id, class name, score)`, best first; with `class_names` the id is the index.
 
     Raises:
-        InputError: if `preds` does not have one column for each class.
+        InputError: if `preds` does not have one column per class.
     """
     preds = np.asarray(preds)
     classes = imagenet_classes() if class_names is None else tuple(enumerate(class_names))
     expected = len(classes)
     if preds.ndim != 2 or preds.shape[1] != expected:
-        raise InputError(f"`preds` must be of shape (images, {expected}), one column for each class. Received: shape {preds.shape}")
+        raise InputError(f"`preds` must be of shape (images, {expected}), one column per class. Received: shape {preds.shape}")
     best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
     return [[(*classes[k], float(row[k])) for k in indices] for row, indices in zip(preds, best, strict=True)]

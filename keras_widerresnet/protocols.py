@@ -1,4 +1,4 @@
-"""What a network sees of each test image, as records: of classification crops, of segmentation whole images in several views."""
+"""Test protocols as records: crops of each image for classification, several views of the whole image for segmentation."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import dataclasses
 from keras_widerresnet.errors import InputError
 
 INTERPOLATIONS = ("bicubic", "lanczos", "bilinear", "auto")
-# Views of one image, mirrored ones not counted; those of "ten" are mirrored by definition.
+# Views per image, not counting mirror images, which "ten" includes by definition.
 CROPS = {"center": 1, "three": 3, "ten": 5}
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassificationProtocol:
-    """All that a network sees of each test image; its probabilities are averaged.
+    """The views of each test image on which a classification network is tested; probabilities are averaged over them.
 
     Args:
-        scales: pixels to which the shorter side is resized, each once.
+        scales: sizes in pixels to which the shorter side is resized, without duplicates.
         crop_size, crops, flip, interpolation: as in `tasks.classification.views.views`.
 
     Raises:
-        InputError: for sizes, crops or an interpolation that cannot be.
+        InputError: if a size, the crops or the interpolation is not supported.
     """
 
     scales: tuple[int, ...]
@@ -37,11 +37,11 @@ class ClassificationProtocol:
         for scale in self.scales:
             checked_crop_size(scale, self.crop_size)
         if len(set(self.scales)) < len(self.scales):
-            raise InputError(f"Each scale counts once. Received: {self.scales}")
+            raise InputError(f"Scales must be different from each other. Received: {self.scales}")
 
     @property
     def count(self) -> int:
-        """Views of one image at one scale."""
+        """Number of views of one image at one scale."""
         return view_count(self.crops, self.flip)
 
     @property
@@ -56,15 +56,15 @@ class ClassificationProtocol:
 
 
 def is_mirrored(crops: str, flip: bool) -> bool:
-    """Whether there is a mirrored view beside each view."""
+    """Whether every view is also tested mirrored."""
     return flip or crops == "ten"
 
 
 def view_count(crops: str, flip: bool) -> int:
-    """Views of one image at one scale.
+    """Returns the number of views of one image at one scale.
 
     Raises:
-        InputError: for unknown crops.
+        InputError: if `crops` is unknown.
     """
     if crops not in CROPS:
         raise InputError(f"`crops` must be one of {tuple(CROPS)}. Received: {crops!r}")
@@ -72,15 +72,15 @@ def view_count(crops: str, flip: bool) -> int:
 
 
 def checked_crop_size(scale: int, crop_size: int) -> int:
-    """The side of the crops, where 0 stands for `scale`.
+    """Returns the side of the crops; a `crop_size` of 0 means `scale`.
 
     Raises:
-        InputError: if a size is no whole number, the scale not positive, or the crop larger than the scale.
+        InputError: if a size is not a whole number, the scale is not positive, or the crop is larger than the scale.
     """
     if not isinstance(scale, int) or scale < 1:
         raise InputError(f"Scales must be positive whole numbers of pixels. Received: {scale!r}")
     if not isinstance(crop_size, int) or crop_size < 0:
-        raise InputError(f"`crop_size` must be a whole number of pixels, 0 for the scale. Received: {crop_size!r}")
+        raise InputError(f"`crop_size` must be a whole number of pixels, or 0 for the scale. Received: {crop_size!r}")
     if crop_size > scale:
         raise InputError(f"A crop of {crop_size} pixels cannot be cut from an image whose shorter side is {scale}")
     return crop_size or scale
@@ -88,17 +88,18 @@ def checked_crop_size(scale: int, crop_size: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationProtocol:
-    """What a network sees of each test image (official release; tiles are ours).
+    """The views of each test image on which a segmentation network is tested (official release; tiles are our addition).
 
     Args:
-        sizes: pixels to which the longer side is resized, each once; probabilities are averaged over them. None for the original size.
-        test_steps: shifted passes in each direction, a divisor of the output stride.
-        flip: average over the mirrored image too.
-        tile: side in pixels, a multiple of the output stride, of the tiles into which larger images are cut; 0 for none.
-        overlap: pixels that neighbouring tiles share at least.
+        sizes: sizes in pixels to which the longer side is resized, without duplicates; probabilities are averaged over them. Empty for
+            the original size.
+        test_steps: number of shifted passes in each direction, a divisor of the output stride.
+        flip: whether to average over the mirrored image too.
+        tile: side in pixels, a multiple of the output stride, of the tiles into which larger images are cut; 0 for no tiles.
+        overlap: minimum number of pixels that neighbouring tiles share.
 
     Raises:
-        InputError: for a value that cannot be.
+        InputError: if a value is not supported.
     """
 
     sizes: tuple[int, ...] = ()
@@ -111,22 +112,22 @@ class SegmentationProtocol:
         if any(not isinstance(size, int) or size < 1 for size in self.sizes):
             raise InputError(f"Sizes must be positive whole numbers of pixels. Received: {self.sizes}")
         if len(set(self.sizes)) < len(self.sizes):
-            raise InputError(f"Each size counts once. Received: {self.sizes}")
+            raise InputError(f"Sizes must be different from each other. Received: {self.sizes}")
         for name, least in (("test_steps", 1), ("tile", 0), ("overlap", 0)):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
                 raise InputError(f"`{name}` must be a whole number, {least} or more. Received: {getattr(self, name)!r}")
         if self.overlap and self.overlap >= self.tile:
-            raise InputError(f"A tile must be larger than the overlap of tiles. Received: tile={self.tile}, overlap={self.overlap}")
+            raise InputError(f"`tile` must be larger than `overlap`. Received: tile={self.tile}, overlap={self.overlap}")
 
     def check(self, stride: int) -> None:
-        """Raises `InputError` if the protocol is not for networks of this output stride."""
+        """Raises `InputError` if the protocol does not suit networks of this output stride."""
         if stride % self.test_steps:
             raise InputError(f"`test_steps` must be a divisor of the output stride, {stride}. Received: {self.test_steps}")
         if self.tile % stride:
             raise InputError(f"`tile` must be a multiple of the output stride, {stride}. Received: {self.tile}")
         if self.tile and self.tile - self.overlap < stride:
             raise InputError(
-                f"A tile must be larger than the overlap by the output stride, {stride}, at least. "
+                f"`tile` must be larger than `overlap` by at least the output stride, {stride}. "
                 f"Received: tile={self.tile}, overlap={self.overlap}"
             )
 

@@ -1,7 +1,7 @@
-"""The paper's networks as records, the notation for structures, and the facts that follow from a record.
+"""The paper's networks as records, the structure notation, and the quantities derived from a record.
 
-Nothing here knows about Keras: a `Structure` says what a network is, its `plan` lists what is to be built, and the builder
-(`networks.py`), the parameter count and the multiply-adds all read that one plan.
+Nothing here depends on Keras: a `Structure` describes a network, its `plan` lists the units and pools to build, and the builder
+(`networks.py`), the parameter count and the multiply-adds all use that one plan.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ HEAD_FILTERS = 512
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """Results table of the paper: ILSVRC 2012 val errors in percent (single crop), images/s on the authors' GPU of 2016."""
+    """Results reported in the paper: ILSVRC 2012 val errors in percent (single crop), images/s on the authors' GPU of 2016."""
 
     top1_error: float
     top5_error: float
@@ -72,18 +72,18 @@ class Pool:
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """A network of the paper's kind, written `S-n1-n2-n3-n4-n5-n6-n7` (paper, section 4).
+    """A network of the paper's family, written `S-n1-n2-n3-n4-n5-n6-n7` (paper, section 4).
 
     Args:
-        crop_size: S, the side of the training crop in pixels; it decides where the halvings stand.
+        crop_size: S, the side of the training crop in pixels; it determines where the resolution is halved.
         units: n1..n7, the number of residual units in stages B1..B7.
-        downsampling: how each of the five possible halvings (before B2..B6) is done: `"pool"` is a 3x3 max pool of stride 2,
-            `"stride"` a stride-2 first unit (official release, Models A, A1 and A2).
-        name: the paper's or the release's name, `"A"` for Model A; empty for a user's own structure.
-        published: the paper's results, where it gives them.
+        downsampling: method of each of the five possible halvings (before B2..B6): `"pool"` is a 3x3 max pool of stride 2,
+            `"stride"` a first unit of stride 2 (official release, Models A, A1 and A2).
+        name: the paper's or the release's name, e.g. `"A"` for Model A; empty for a user-defined structure.
+        published: the paper's results, if it reports any.
 
     Raises:
-        InputError: for a structure that cannot be built.
+        InputError: if the structure cannot be built.
     """
 
     crop_size: int
@@ -96,7 +96,7 @@ class Structure:
         if self.crop_size < FINAL_SIZE:
             raise InputError(f"The crop size must be at least {FINAL_SIZE} (the size of the last feature map). Received: {self}")
         if len(self.units) != len(STAGES) or min(self.units) < 0 or not any(self.units):
-            raise InputError(f"A structure has seven unit counts (B1..B7), none negative, not all zero. Received: {self}")
+            raise InputError(f"A structure needs seven unit counts (B1..B7), none negative and not all zero. Received: {self}")
         if len(self.downsampling) != MAX_HALVINGS or not set(self.downsampling) <= set(DOWNSAMPLINGS):
             raise InputError(
                 f"`downsampling` must have {MAX_HALVINGS} entries (before B2..B6), each one of {DOWNSAMPLINGS}. "
@@ -104,11 +104,11 @@ class Structure:
             )
         for stage in self.halvings:
             if self.halving_of(stage) == "stride" and self.units[stage - 1] == 0:
-                raise InputError(f"B{stage} has no unit that could carry its stride: use 'pool' before B{stage}. Received: {self}")
+                raise InputError(f"B{stage} has no unit that could have a stride of 2: use 'pool' before B{stage}. Received: {self}")
 
     @classmethod
     def parse(cls, text: str) -> Structure:
-        """The structure written as `text`, e.g. `"112-1-1-1-1-9-1-1"` (pooled halvings).
+        """Returns the structure written as `text`, e.g. `"112-1-1-1-1-9-1-1"`, with all halvings by pooling.
 
         Raises:
             InputError: if `text` is not eight whole numbers joined by hyphens.
@@ -126,12 +126,12 @@ class Structure:
 
     @property
     def depth(self) -> int:
-        """Weighted layers on the longest path: conv1a, 2 a basic unit, 3 a bottleneck, the classifier (paper, section 4)."""
+        """Number of weighted layers on the longest path: conv1a, 2 per basic unit, 3 per bottleneck, the classifier (paper, section 4)."""
         return 2 + sum(len(STAGE_FILTERS[stage]) * count for stage, count in zip(STAGES, self.units, strict=True))
 
     @property
     def halvings(self) -> tuple[int, ...]:
-        """The stages before which the resolution is halved: as many as leave a last map of at least 7x7, at most five."""
+        """The stages before which the resolution is halved: as many as leave a final map of at least 7x7, at most five."""
         count = 0
         while count < MAX_HALVINGS and self.crop_size >> (count + 1) >= FINAL_SIZE:
             count += 1
@@ -143,25 +143,25 @@ class Structure:
         return 2 ** len(self.halvings)
 
     def halving_of(self, stage: int) -> str:
-        """How the halving before `stage` (2..6) is done: `"pool"` or `"stride"`."""
+        """Method of the halving before `stage` (2..6): `"pool"` or `"stride"`."""
         return self.downsampling[stage - 2]
 
     def replace(self, **changes) -> Structure:
-        """This record with some fields changed; a changed network keeps neither name nor published results."""
+        """Returns a copy with some fields changed; it keeps neither the name nor the published results."""
         return dataclasses.replace(self, **{"name": "", "published": None, **changes})
 
     def halved_by(self, downsampling: str) -> Structure:
-        """The structure with all its halvings done in one way; the same structure where `downsampling` is empty."""
+        """Returns the structure with all halvings done by one method; unchanged if `downsampling` is empty."""
         return self.replace(downsampling=(downsampling,) * MAX_HALVINGS) if downsampling else self
 
     def halvings_in_words(self, pool_padding: str, output_stride: int | None = None) -> str:
-        """How its resolution is halved, e.g. `"pool (ceil), pool (ceil), stride"`."""
+        """Describes how the resolution is halved, e.g. `"pool (ceil), pool (ceil), stride"`."""
         dropped = self._dropped_halvings(output_stride)
         ways = [self.halving_of(stage) for stage in self.halvings if stage not in dropped]
         return ", ".join(f"{way} ({pool_padding})" if way == "pool" else way for way in ways) or "none"
 
     def output_strides(self) -> tuple[int, ...]:
-        """The output strides this structure can have: its own and those reached by dilation, down to 8."""
+        """The supported output strides: the structure's own and those reached by dilation, down to 8."""
         return tuple(2**count for count in range(len(self.halvings), min(3, len(self.halvings)) - 1, -1))
 
     def plan(
@@ -171,16 +171,16 @@ class Structure:
         output_stride: int | None = None,
         dropout: float | tuple[float, float] = 0.0,
     ) -> tuple[Unit | Pool, ...]:
-        """The units and pools of the network, in order (what the builder builds).
+        """Returns the units and pools of the network, in the order in which they are built.
 
         Args:
-            width: a factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 by the release's rule.
-            output_stride: None for the structure's own, else one of `output_strides()`; halvings are dropped from the last one
-                back, and everything after a dropped one is dilated (official release).
+            width: a factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 under the release's rule.
+            output_stride: None for the structure's own, or one of `output_strides()`; halvings are dropped starting from the last
+                one, and everything after a dropped one is dilated (official release).
             dropout: rate for B6 and B7, or a pair of rates; (0.3, 0.5) in the release's segmentation networks.
 
         Raises:
-            InputError: for an output stride, width or rate that cannot be built.
+            InputError: if the output stride, width or rate is not supported.
         """
         dropped = self._dropped_halvings(output_stride)
         filters = stage_filters(width)
@@ -196,7 +196,7 @@ class Structure:
                 dilation *= 2 if stage in dropped else 1
                 first = (dilation,) * convolutions
             elif stage in dropped:
-                # The unit that would have halved: its first convolution keeps the incoming dilation.
+                # In the unit that would have halved the resolution, the first convolution keeps the incoming dilation.
                 dilation *= 2
                 first = (*first[:1], *(dilation,) * (convolutions - 1))
             elif stage in self.halvings:
@@ -247,7 +247,7 @@ class Structure:
         return sizes
 
     def minimum_size(self, *, pool_padding: str = "ceil", output_stride: int | None = None) -> int:
-        """The smallest side in pixels that leaves at least one cell at the end."""
+        """The smallest image side, in pixels, that leaves at least one cell at the end."""
         size = 1
         for stage in reversed(self.halvings):
             if stage not in self._dropped_halvings(output_stride):
@@ -305,7 +305,7 @@ class Structure:
 
 
 def halved(size: int, convention: str) -> int:
-    """Cells after one halving: a 3x3 pool of stride 2 by its padding convention, or `"stride"` for a symmetric strided convolution."""
+    """Returns the cells after one halving: by a 3x3 pool of that padding convention, or by a strided convolution for `"stride"`."""
     if convention in ("symmetric", "stride"):
         return (size + 1) // 2
     if convention == "ceil":
@@ -314,18 +314,18 @@ def halved(size: int, convention: str) -> int:
 
 
 def scaled_filters(count: int, width: float) -> int:
-    """`count` times one factor, to the nearest multiple of 8, at least 8."""
+    """Returns `count` times `width`, rounded to the nearest multiple of 8, at least 8."""
     return max(8, int(count * width / 8 + 0.5) * 8)
 
 
 def stage_filters(width: float | Sequence[float] = 1.0) -> dict[int, tuple[int, ...]]:
-    """Filters of the convolutions of one unit, by stage.
+    """Returns the filters of the convolutions of one unit, by stage.
 
-    A single factor scales every stage and rounds to a multiple of 8. Five factors (B1..B5) follow the official release: cut to
-    1024 filters, B5's first convolution no narrower than B4, its second no narrower than its first, B6 and B7 unchanged.
+    A single factor scales every stage, rounding to a multiple of 8. Five factors (B1..B5) follow the official release: at most 1024
+    filters, B5's first convolution no narrower than B4, its second no narrower than its first, B6 and B7 unchanged.
 
     Raises:
-        InputError: for anything but a positive number or five of them.
+        InputError: if `width` is neither one positive number nor five of them.
     """
     factors = tuple(width) if isinstance(width, Sequence) and not isinstance(width, str) else (width,)
     if len(factors) not in (1, 5) or not all(isinstance(f, (int, float)) and 0 < f < float("inf") for f in factors):
@@ -352,7 +352,7 @@ def _dropout_rates(dropout) -> dict[int, float]:
 
 
 def _unit_name(stage: int, index: int) -> str:
-    """Official names: 2a, 2b1, 2b2, ...; B1 has no first unit of its own kind, so 1b1, 1b2, ..."""
+    """Returns the official name of a unit: 2a, 2b1, 2b2, ...; B1 has no projection unit, so its units are 1b1, 1b2, ..."""
     if stage == 1:
         return f"1b{index + 1}"
     return f"{stage}a" if index == 0 else f"{stage}b{index}"
@@ -379,10 +379,10 @@ STRUCTURES: dict[str, Structure] = {
 
 
 def find_structure(text: str | Structure) -> Structure:
-    """The record for a name of the table (`"A1"`), or the structure written in the notation.
+    """Returns the structure of that name (`"A1"`), or the one written in the paper's notation.
 
     Raises:
-        InputError: if `text` is neither; it ends with the nearest name of the table, where one is near.
+        InputError: if `text` is neither; the message suggests the closest name.
     """
     if isinstance(text, Structure):
         return text
@@ -391,13 +391,13 @@ def find_structure(text: str | Structure) -> Structure:
     try:
         return Structure.parse(text)
     except InputError as error:
-        raise InputError(f"{error}. Names are: {', '.join(STRUCTURES)}{did_you_mean(str(text), STRUCTURES)}") from None
+        raise InputError(f"{error}. Known names: {', '.join(STRUCTURES)}{did_you_mean(str(text), STRUCTURES)}") from None
 
 
 def same_network(first: str | Structure, second: str | Structure) -> bool:
-    """Whether two structures are one network; Models A, A1 and A2 differ, although their parameters have the same shapes.
+    """Whether two structures describe the same network; Models A, A1 and A2 differ, although their parameters have the same shapes.
 
     Raises:
-        InputError: if one of them is neither a name of the table nor in the notation.
+        InputError: if one of them is neither a known name nor written in the notation.
     """
     return find_structure(first).replace() == find_structure(second).replace()

@@ -1,7 +1,7 @@
 """Residual units, halvings and their padding, as Keras functional-API builders.
 
-The details that ports get wrong live here: batch-norm epsilon, symmetric padding of strided convolutions, the max pool's three
-padding conventions, the projection of the pre-activated input, where dropout stands.
+This module holds the details that ports tend to get wrong: batch-norm epsilon, symmetric padding of strided convolutions, the three
+padding conventions of max pooling, the projection of the pre-activated input, and the position of dropout.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _kernels_start_at_zero = contextvars.ContextVar("kernels_start_at_zero", default
 
 @contextlib.contextmanager
 def kernels_at_zero() -> Iterator[None]:
-    """Networks built inside start at zero: for those whose every weight is set next. Random values cost Model A 200 MB more at the peak."""
+    """Networks built in this context have zero kernels, to be overwritten. For Model A this saves 200 MB of peak memory."""
     token = _kernels_start_at_zero.set(True)
     try:
         yield
@@ -36,7 +36,7 @@ def kernels_at_zero() -> Iterator[None]:
 
 
 def he_normal() -> keras.initializers.Initializer:
-    """He-normal over the fan-in, not truncated as Keras' own `he_normal` is (official release)."""
+    """Returns the He-normal initialiser over the fan-in, untruncated, unlike Keras' own `he_normal` (official release)."""
     if _kernels_start_at_zero.get():
         return keras.initializers.Zeros()
     return keras.initializers.VarianceScaling(2.0, mode="fan_in", distribution="untruncated_normal")
@@ -44,14 +44,14 @@ def he_normal() -> keras.initializers.Initializer:
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class MaxPool(layers.Layer):
-    """3x3 max pool of stride 2 between stages, or of stride 1 and any dilation where a dilated network drops the halving.
+    """3x3 max pooling with stride 2 between stages, or with stride 1 and any dilation where a dilated network drops the halving.
 
     Args:
-        padding: for stride 2, `"ceil"` (no padding, size rounded up, windows start at 2i and are cut at the border: the paper's),
-            `"symmetric"` (one pixel of -inf on every side: today's MXNet default and the PyTorch ports) or `"valid"` (no padding,
-            rounded down: the release's evaluation command). A stride-1 pool always pads by its dilation (official release).
+        padding: for stride 2, `"ceil"` (the paper's: no padding, size rounded up, windows start at 2i and are clipped at the border),
+            `"symmetric"` (MXNet's current default and the PyTorch ports: one pixel of -inf on every side) or `"valid"` (the release's
+            evaluation command: no padding, size rounded down). A stride-1 pool is always padded by its dilation (official release).
         strides: 1 or 2.
-        dilation: cells between the taps; more than 1 only with stride 1.
+        dilation: spacing of the taps in cells; more than 1 only with stride 1.
 
     Call arguments:
         inputs: float tensor (batch, H, W, C), of any sign.
@@ -114,7 +114,7 @@ def _maximum(tensors):
 
 
 def conv(x: keras.KerasTensor, filters: int, kernel: int, name: str, *, stride: int = 1, dilation: int = 1) -> keras.KerasTensor:
-    """Convolution without bias that pads by `dilation * (kernel // 2)` on every side, also when strided (official release)."""
+    """Convolution without bias, padded by `dilation * (kernel // 2)` on every side, even when strided (official release)."""
     padding = "same"
     if stride > 1 and kernel == 1:
         # oneDNN writes past its buffers in the gradient of a strided 1x1 convolution of fewer than 16 channels (oneDNN issue 6035).
@@ -139,9 +139,9 @@ def conv(x: keras.KerasTensor, filters: int, kernel: int, name: str, *, stride: 
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class FrozenBatchNormalization(layers.BatchNormalization):
-    """Batch norm that uses its running statistics in training too, and learns scale and shift (official release, segmentation).
+    """Batch norm that uses its running statistics in training too, but learns scale and shift (official release, segmentation).
 
-    A Keras layer that is not trainable would keep scale and shift as well.
+    Setting `trainable=False` on Keras' own layer would freeze scale and shift as well.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -149,7 +149,7 @@ class FrozenBatchNormalization(layers.BatchNormalization):
 
 
 def batch_norm_relu(x: keras.KerasTensor, name: str, relu_name: str, activation: str = "relu", frozen: bool = False) -> keras.KerasTensor:
-    """Batch norm (scale and shift learned) and one of `ACTIVATIONS`, the pre-activation of every convolution but conv1a."""
+    """Batch norm (learned scale and shift) and one of `ACTIVATIONS`: the pre-activation of every convolution but conv1a."""
     batch_norm = FrozenBatchNormalization if frozen else layers.BatchNormalization
     x = batch_norm(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
     if activation == "leaky_relu":
@@ -162,12 +162,12 @@ def residual_unit(x: keras.KerasTensor, unit: Unit, activation: str = "relu", fr
 
     Args:
         x: tensor (batch, H, W, `unit.in_channels`).
-        unit: what to build; layer names are the official parameter names of unit `unit.name`.
+        unit: the unit to build; layer names are the official parameter names of unit `unit.name`.
         activation: one of `ACTIVATIONS`.
         frozen_batch_norm: use `FrozenBatchNormalization`.
 
     Returns:
-        Tensor (batch, H', W', `unit.filters[-1]`), with H' = ceil(H / stride): shortcut + branch 2, no activation after it.
+        Tensor (batch, H', W', `unit.filters[-1]`), with H' = ceil(H / stride): shortcut + branch 2, without an activation.
     """
     shortcut = branch = x
     for index, (filters, kernel, dilation) in enumerate(zip(unit.filters, unit.kernels, unit.dilations, strict=True)):

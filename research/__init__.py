@@ -1,1 +1,1 @@
-"""Studies made with the package: depth against width, and what goes wrong in ports."""
+"""Studies made with the package: depth against width, and common mistakes in ports."""

@@ -1,4 +1,4 @@
-"""One network of the study's grid."""
+"""One network of a study's grid."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """One network of the grid over its seeds.
+    """One network of the grid, trained with several seeds.
 
     Args:
-        row: the width by which its row is called.
-        width: its own.
-        units, layers: residual units, weighted layers.
-        multiply_adds, parameters: of the network.
-        errors: share of wrong test images, one for each seed.
-        depths: measured effective depths, one for each seed.
+        row: the width that names its row of the grid.
+        width: its own width.
+        units, layers: number of residual units and of weighted layers.
+        multiply_adds, parameters: cost of the network.
+        errors: share of misclassified test images, one per seed.
+        depths: measured effective depths, one per seed.
     """
 
     row: float

@@ -1,4 +1,4 @@
-"""What a study and a comparison of ports are, as records."""
+"""The options of a study and of a comparison of ports, as records."""
 
 from __future__ import annotations
 
@@ -21,61 +21,65 @@ class StudyConfig:
     """The grid of a study, and how each of its networks is trained and measured.
 
     Raises:
-        InputError: for a value out of range, or a grid that cannot be built.
+        InputError: if a value is out of range, or the grid cannot be built.
     """
 
-    output_dir: str = option(help="folder of the study; an unfinished one of the same settings is gone on with", group=STUDY, repeats=False)
+    output_dir: str = option(help="folder of the study; an unfinished study with the same settings is resumed", group=STUDY, repeats=False)
     data: str = option("idx:/usr/share/datasets/fashion-mnist", help="folder:PATH (CIFAR-10), idx:PATH ... as for training", group=STUDY)
     structure: str = option(
         "32-0-n-n-n-0-0-0", help="notation, with n for the number of units in a stage; 28-... for Fashion-MNIST", group=GRID
     )
-    depths: tuple[int, ...] = option((1, 2, 4, 8), help="values of n, increasing", group=GRID, least=0)
+    depths: tuple[int, ...] = option((1, 2, 4, 8), help="values of n, in increasing order", group=GRID, least=0)
     widths: tuple[float, ...] = option(
         (0.0625, 0.09375, 0.125),
-        help="factors for the channels of all stages, increasing; with --match, of the deepest network",
+        help="factors for the channels of all stages, in increasing order; with --match, those of the deepest network",
         group=GRID,
         least=0.01,
     )
     match: str = option(
         "",
-        help="what the shallower networks of a row have equal to the deepest, as nearly as widths in 64ths allow; empty for nothing",
+        help="cost in which the shallower networks of a row match the deepest, as closely as widths in 64ths allow; empty for equal widths",
         group=GRID,
         choices=MATCHES,
     )
-    seeds: int = option(2, help="runs of each network", group=GRID, least=1)
-    epochs: int = option(2, help="epochs of each run, of --steps_per_epoch steps", group=TRAINING, least=1)
+    seeds: int = option(2, help="runs of each network, with different seeds", group=GRID, least=1)
+    epochs: int = option(2, help="epochs of each run, each of --steps_per_epoch steps", group=TRAINING, least=1)
     steps_per_epoch: int = option(450, help="steps between two tests", group=TRAINING, least=1)
-    batch_size: int = option(64, help="images a step", group=TRAINING, least=1)
+    batch_size: int = option(64, help="images per step", group=TRAINING, least=1)
     learning_rate: float = option(0.1, help="learning rate of the first step; it falls linearly to 0", group=TRAINING, least=0)
     weight_decay: float = option(5e-4, help="weight decay of kernels and batch-norm scales", group=TRAINING, least=0)
     deep_epochs: int = option(
-        8, help="epochs of one more run of the deepest, narrowest network, with paths and lesions; 0 for none", group=TRAINING, least=0
+        8, help="epochs of another run of the deepest, narrowest network, with paths and lesions; 0 for none", group=TRAINING, least=0
     )
     images: int = option(32, help="training images whose gradients are decomposed", group=ANALYSIS, least=1)
     threshold: float = option(
-        THRESHOLD, help="share of a unit's gradient below which the terms across more blocks do not matter", group=ANALYSIS, least=0, most=1
+        THRESHOLD,
+        help="share of a unit's gradient below which the terms that cross more blocks are negligible",
+        group=ANALYSIS,
+        least=0,
+        most=1,
     )
-    processes: int = option(2, help="runs at a time, each on its share of the processor's cores", group=STUDY, least=1, repeats=False)
+    processes: int = option(2, help="number of runs at a time, each on its share of the CPU cores", group=STUDY, least=1, repeats=False)
 
     def __post_init__(self):
         check(self)
         for name in ("depths", "widths"):
             values = getattr(self, name)
             if not values or list(values) != sorted(set(values)):
-                raise InputError(f"--{name} must be one value or more, increasing. Received: {','.join(map(str, values))!r}")
+                raise InputError(f"--{name} must be one or more values in increasing order. Received: {','.join(map(str, values))!r}")
         if "n" not in self.structure:
-            raise InputError(f"--structure needs an n, as in 32-0-n-n-n-0-0-0. Received: {self.structure!r}")
+            raise InputError(f"--structure must contain an n, as in 32-0-n-n-n-0-0-0. Received: {self.structure!r}")
         if self.threshold in (0, 1):
             raise InputError(f"--threshold must be more than 0 and less than 1. Received: {self.threshold}")
         for depth in self.depths:
             self.built(depth)
 
     def built(self, depth: int) -> Structure:
-        """The structure with so many units where it has `n`."""
+        """Returns the structure with `n` replaced by `depth`."""
         return Structure.parse(self.structure.replace("n", str(depth)))
 
     def settings(self) -> dict[str, object]:
-        """What the results depend on, by name."""
+        """Returns the options on which the results depend, by name."""
         return values_of(self, [name for name, known in options_of(self).items() if known.repeats])
 
 

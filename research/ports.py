@@ -1,4 +1,4 @@
-"""What goes wrong in ports of the official networks, one mistake at a time."""
+"""Common mistakes in ports of the official networks, one at a time."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import keras
 
 
 def with_port_mistakes(model: keras.Model, *, epsilon: float | None = None, same_padding: bool = False) -> keras.Model:
-    """A copy of `model` (weights included) that makes the mistakes of common ports.
+    """Returns a copy of `model` (weights included) with the mistakes of common ports.
 
     Args:
         model: one of our networks with strided halvings, e.g. Model A1.
         epsilon: batch-norm epsilon in place of the release's 1.001e-5; Keras' default is 1e-3.
-        same_padding: pad strided convolutions by Keras' `"same"` (bottom and right only for even sizes) rather than symmetrically.
+        same_padding: whether to pad strided convolutions with Keras' `"same"` (for even sizes, only at the bottom and right) instead of
+            symmetrically.
     """
 
     def clone(layer: keras.Layer) -> keras.Layer:

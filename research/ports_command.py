@@ -1,4 +1,4 @@
-"""The command of `scripts/compare_ports.py`; Keras is imported only once its options are known to be right."""
+"""The command of `scripts/compare_ports.py`; Keras is imported only after its options have been checked."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEADERS = ("the same weights run with", "largest difference from the official lo
 
 
 def check(config: PortsConfig) -> None:
-    """Raises `InputError` if the reference is not there."""
+    """Raises `InputError` if a reference file is missing."""
     for name in (EXPECTED_FILE, PARAMETERS_FILE):
         check_file(str(pathlib.Path(config.reference) / name), "reference")
 
@@ -51,7 +51,7 @@ def run(config: PortsConfig) -> None:
 
 COMMAND = Command(
     name="compare_ports",
-    summary="Prints how far common mistakes of ports move Model A1 from the official outputs, on random weights.",
+    summary="Prints how far common mistakes in ports move Model A1 from the official outputs, with random weights.",
     example="python scripts/compare_ports.py",
     config=PortsConfig,
     run=run,

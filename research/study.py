@@ -1,4 +1,4 @@
-"""A study of depth and width at small scale: a grid of networks, trained and analysed in processes of their own, resumable."""
+"""A resumable small-scale study of depth and width: a grid of networks, each trained and analysed in its own process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SETTINGS_FILE = "settings.json"
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One run: a network of the grid and a seed; `row` is the width by which its row of the grid is called."""
+    """One run: a network of the grid and a seed; `row` is the width that names its row of the grid."""
 
     depth: int
     row: float
@@ -47,18 +47,18 @@ class Point:
 
 @functools.cache
 def classes_of(data: str) -> int:
-    """The number of classes of a data set, by which costs are counted."""
+    """Returns the number of classes of a data set, which is part of the costs."""
     return load_data(data, verify=False).classes
 
 
 def cost(structure: Structure, width: float, of: str, classes: int = 10) -> float:
-    """Multiply-adds of one image, or parameters, of a network of so many classes."""
+    """Returns the multiply-adds per image, or the parameters, of a network with that many classes."""
     count = structure.parameters if of == "parameters" else structure.multiply_adds
     return float(count(classes=classes, width=width))
 
 
 def points(config: StudyConfig) -> list[Point]:
-    """All runs, the costliest first, so that processes end at about the same time."""
+    """Returns all runs, the most expensive first, so that the processes finish at about the same time."""
     found, classes = [], classes_of(config.data)
     for row in config.widths:
         target = cost(config.built(config.depths[-1]), row, config.match, classes)
@@ -72,12 +72,12 @@ def points(config: StudyConfig) -> list[Point]:
 
 
 def _distance(structure: Structure, of: str, classes: int, target: float) -> Callable[[float], float]:
-    """How far the cost at a width is from the wanted one."""
+    """Returns the distance of the cost at a width from the target, as a function of the width."""
     return lambda width: abs(np.log(cost(structure, width, of, classes) / target))
 
 
 def commands(config: StudyConfig, point: Point) -> tuple[list[str], list[str]]:
-    """The commands that train a point and analyse it."""
+    """Returns the commands that train and analyse a point."""
     run, analysis = folders(config, point)
     trained = {
         "data": config.data,
@@ -104,7 +104,7 @@ def commands(config: StudyConfig, point: Point) -> tuple[list[str], list[str]]:
 
 
 def folders(config: StudyConfig, point: Point) -> tuple[pathlib.Path, pathlib.Path]:
-    """The run directory of a point, and the folder of its analysis."""
+    """Returns the run directory of a point and the folder of its analysis."""
     root = pathlib.Path(config.output_dir)
     return root / "runs" / point.name, root / "analysis" / point.name
 
@@ -114,11 +114,11 @@ def _flags(values: dict[str, object]) -> list[str]:
 
 
 def run_study(config: StudyConfig) -> None:
-    """Trains and analyses every point that is not done yet; shows a progress bar over the runs.
+    """Trains and analyses every point that is not finished yet; shows a progress bar over the runs.
 
     Raises:
-        InputError: if the folder holds a study of other settings.
-        RunStopped: if a run fails, or on SIGTERM; the same command goes on.
+        InputError: if the folder contains a study with other settings.
+        RunStopped: if a run fails, or on SIGTERM; the same command resumes the study.
     """
     root = pathlib.Path(config.output_dir)
     _claim(root, config)
@@ -143,8 +143,8 @@ def run_study(config: StudyConfig) -> None:
         try:
             while pending:
                 done, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
-                if asked.is_set():  # looked at first: runs that got the signal too have failed by it
-                    raise RunStopped("Stopped by SIGTERM: the same command goes on", faults.TERMINATED)
+                if asked.is_set():  # checked first: runs that also received the signal have failed because of it
+                    raise RunStopped("Stopped by SIGTERM: run the same command again to resume", faults.TERMINATED)
                 for one in done:
                     one.result()
                     bar.update()
@@ -157,11 +157,11 @@ def run_study(config: StudyConfig) -> None:
 
 
 def _claim(root: pathlib.Path, config: StudyConfig) -> None:
-    """Makes the folder; refuses one of other settings."""
+    """Creates the folder; rejects one with other settings."""
     settings = json.dumps(config.settings(), indent=2) + "\n"
     file = root / _SETTINGS_FILE
     if root.exists() and (any(root.iterdir()) if not file.is_file() else file.read_text() != settings):
-        raise InputError(f"{str(root)!r} exists and is not a study of these settings ({_SETTINGS_FILE}): choose another --output_dir")
+        raise InputError(f"{str(root)!r} exists and is not a study with these settings ({_SETTINGS_FILE}): choose another --output_dir")
     for folder in ("runs", "analysis", "logs"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     file.write_text(settings)
@@ -173,7 +173,7 @@ def _run(command: list[str], log: pathlib.Path, running: set[subprocess.Popen]) 
         code = process.wait()
         running.discard(process)
     if code:
-        raise RunStopped(f"{log.stem} ended with code {code}, see {log}: {log.read_text().strip().splitlines()[-1:]}")
+        raise RunStopped(f"{log.stem} failed with exit code {code}, see {log}: {log.read_text().strip().splitlines()[-1:]}")
 
 
 def _core_shares(processes: int) -> list[set[int]]:
@@ -184,18 +184,18 @@ def _core_shares(processes: int) -> list[set[int]]:
 
 
 def _keep_to(cores: set[int]) -> None:
-    """Binds this thread, and the processes that it starts, to some cores; TensorFlow takes as many threads."""
+    """Binds this thread and the processes that it starts to some cores; TensorFlow uses one thread per core."""
     if cores:
         os.sched_setaffinity(0, cores)
 
 
 def final_error(run_dir: pathlib.Path) -> float:
-    """Share of wrong test images after the last epoch of a finished run.
+    """Returns the share of misclassified test images after the last epoch of a finished run.
 
     Raises:
-        InputError: if there is none.
+        InputError: if the run has not recorded any epoch.
     """
     scores = Run.finished(run_dir).scores("val_accuracy")
     if not scores:
-        raise InputError(f"{str(run_dir)!r} has no row of an epoch")
+        raise InputError(f"{str(run_dir)!r} has not recorded any epoch")
     return 1 - scores[-1]

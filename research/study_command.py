@@ -1,4 +1,4 @@
-"""The command of `scripts/study_depth.py`; Keras is imported only once its options are known to be right."""
+"""The command of `scripts/study_depth.py`; Keras is imported only after its options have been checked."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from research.config import StudyConfig
 
 
 def check(config: StudyConfig) -> None:
-    """Raises `InputError` for data that no run could read."""
+    """Raises `InputError` if the runs could not read the data."""
     parse_name(config.data, CLASSIFICATION)
 
 
 def run(config: StudyConfig) -> None:
-    """Runs what is left to run of a study, and writes its report; see `study.run_study`."""
+    """Runs the unfinished part of a study and writes its report; see `study.run_study`."""
     from research.study import run_study
     from research.study_report import write_report
 
@@ -23,8 +23,8 @@ def run(config: StudyConfig) -> None:
 
 COMMAND = Command(
     name="study_depth",
-    summary="Trains and analyses networks of several depths and widths: where does depth stop paying, and does effective depth predict it? "
-    "The same command goes on with a study that was stopped.",
+    summary="Trains and analyses networks of several depths and widths: where does depth stop paying off, and does effective depth predict "
+    "it? The same command resumes a study that was stopped.",
     example="python scripts/study_depth.py --data=folder:PATH --output_dir=runs/study",
     config=StudyConfig,
     run=run,

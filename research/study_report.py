@@ -1,4 +1,4 @@
-"""What a study of depth and width found: table, picture, and the answer in words computed from the numbers."""
+"""Reports on a study of depth and width: table, figure, and conclusions generated from the numbers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from research.cells import Cell
 from research.config import StudyConfig
 from research.study import Point, classes_of, final_error, folders, points
 
-HEADERS = ("units", "layers", "width", "multiply-adds", "parameters", "test error %", "lowest – highest", "effective depth", "of its units")
+HEADERS = ("units", "layers", "width", "multiply-adds", "parameters", "test error %", "lowest – highest", "effective depth", "% of units")
 
 
 def write_report(config: StudyConfig) -> pathlib.Path:
-    """Writes `table.csv`, `study.png`, `study.svg` and, last, `report.md` of a study whose runs are all done; returns the report's path."""
+    """Writes `table.csv`, `study.png`, `study.svg` and, last, `report.md` of a finished study; returns the path of the report."""
     root = pathlib.Path(config.output_dir)
     cells = read_cells(config)
     figures.study(cells, root / "study")
@@ -48,7 +48,7 @@ def write_report(config: StudyConfig) -> pathlib.Path:
 
 
 def read_cells(config: StudyConfig) -> list[Cell]:
-    """The networks of the grid by row and depth, with what their runs and analyses found."""
+    """Returns the networks of the grid by row and depth, with the results of their runs and analyses."""
     groups: dict[tuple[float, int], list[Point]] = {}
     for point in points(config):
         if not point.is_deep:
@@ -83,7 +83,7 @@ def _row(cell: Cell) -> tuple:
 
 
 def noise(cells: Sequence[Cell]) -> float:
-    """Standard error of the difference of two networks' mean errors, from the spread over seeds pooled over the grid; 0 for one seed."""
+    """Returns the standard error of the difference of two mean errors, from the pooled variance over seeds; 0 for one seed."""
     seeds = len(cells[0].errors)
     if seeds < 2:
         return 0.0
@@ -91,30 +91,30 @@ def noise(cells: Sequence[Cell]) -> float:
 
 
 def stops_paying(row: Sequence[Cell], tolerance: float) -> Cell:
-    """The shallowest network of a row whose error is within the tolerance of the row's lowest."""
+    """Returns the shallowest network of a row whose error is within `tolerance` of the lowest in the row."""
     lowest = min(cell.error for cell in row)
     return next(cell for cell in row if cell.error <= lowest + tolerance)
 
 
 def answers(cells: Sequence[Cell]) -> list[str]:
-    """Where depth stops paying, and whether effective depth predicts it, in sentences computed from the numbers.
+    """States where depth stops paying off, and whether effective depth predicts it, in sentences generated from the numbers.
 
-    The prediction is tested on every step from one depth to the next: by how many points the error falls, against the share of its
-    units that the shallower network's effective depth is (rank correlation); beside it the same for the number of units alone, which any
-    law of diminishing returns would give.
+    The prediction is tested on every step from one depth to the next, by the rank correlation between the decrease of the error and the
+    effective depth of the shallower network as a share of its units. The baseline is the correlation with the number of units alone,
+    which any law of diminishing returns would produce.
     """
     rows = [[cell for cell in cells if cell.row == row] for row in sorted({cell.row for cell in cells})]
     tolerance = 2 * noise(cells)
     found = [
-        f"Depth stops paying where no deeper network of the row is better by more than {100 * tolerance:.2f} points (twice the standard "
-        f"error of a difference, from the spread over {len(cells[0].errors)} seeds)."
+        f"Depth stops paying off where no deeper network of the row is better by more than {100 * tolerance:.2f} points (twice the "
+        f"standard error of a difference, from the spread over {len(cells[0].errors)} seeds)."
     ]
     for row in rows:
         best, deepest = stops_paying(row, tolerance), row[-1]
         end = "at the deepest tried" if best is deepest else f"of {deepest.units} tried"
         found.append(
-            f"Width {row[0].row:g}: depth stops paying at {best.units} units ({end}), {100 * best.error:.2f} % error; there the effective "
-            f"depth is {best.depth:.1f}, and {deepest.depth:.1f} in the network of {deepest.units} units "
+            f"Width {row[0].row:g}: depth stops paying off at {best.units} units ({end}), {100 * best.error:.2f} % error; there the "
+            f"effective depth is {best.depth:.1f}, and {deepest.depth:.1f} in the network of {deepest.units} units "
             f"({100 * deepest.error:.2f} % error)."
         )
     steps = [(a, b) for row in rows for a, b in itertools.pairwise(row)]
@@ -123,9 +123,9 @@ def answers(cells: Sequence[Cell]) -> list[str]:
         by_depth, p_depth = _rank(gains, [a.depth / a.units for a, _ in steps])
         by_units, p_units = _rank(gains, [-a.units for a, _ in steps])
         found.append(
-            f"What a step to the next depth gains, against the effective depth as a share of the units before it: rank correlation "
-            f"{by_depth:+.2f} (p = {p_depth:.3f}, {len(steps)} steps). Against fewer units alone: {by_units:+.2f} (p = {p_units:.3f}). "
-            + _verdict(by_depth, p_depth, by_units)
+            f"Gain of a step to the next depth, against the effective depth as a share of the units before it: rank correlation "
+            f"{by_depth:+.2f} (p = {p_depth:.3f}, {len(steps)} steps). Against the negative number of units alone: {by_units:+.2f} "
+            f"(p = {p_units:.3f}). " + _verdict(by_depth, p_depth, by_units)
         )
     return found
 
@@ -139,7 +139,7 @@ def _rank(values: Sequence[float], others: Sequence[float]) -> tuple[float, floa
 
 def _verdict(by_depth: float, p: float, by_units: float) -> str:
     if p >= 0.05 or by_depth <= 0:
-        return "So effective depth does not predict, at this scale, where depth stops paying."
+        return "So effective depth does not predict, at this scale, where depth stops paying off."
     if by_depth > by_units:
-        return "So effective depth predicts where depth stops paying, and better than the number of units does."
-    return "So effective depth goes along with it, but predicts no better than the number of units does."
+        return "So effective depth predicts where depth stops paying off, and better than the number of units does."
+    return "So effective depth correlates with it, but predicts it no better than the number of units does."

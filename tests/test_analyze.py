@@ -113,7 +113,7 @@ def test_refusals(network, run_dir, tmp_path: pathlib.Path):
 def test_digits_where_every_unit_begins_a_stage(tmp_path):
     """The README's own network: no unit within a stage; the report counts the images that there are."""
     report = analyzed([str(DIGITS_RUN)], tmp_path / "out", images=1, path_images=0, lesion_images=1000, lesion_samples=1).read_text()
-    assert "within a stage" not in report and "the first of a stage" in report and "of 360 test images" in report
+    assert "within a stage" not in report and "the first unit of a stage" in report and "of 360 test images" in report
 
 
 def test_runs_of_segmentation_are_refused(tmp_path):

@@ -66,7 +66,7 @@ BAD = [
     (["train", "--output_dir=OUT", "--data=digits", "--structure=A11"], "S-n1-n2-n3-n4-n5-n6-n7", "Did you mean 'A1'?"),
     (["train", "--output_dir=OUT", "--data=digits", "--structre=A"], "Unknown command line flag 'structre'", "structure"),
     (["train", "--output_dir=OUT", "--data=digits", "--schedule=cosin"], "--schedule must be one of", "Did you mean 'cosine'?"),
-    (["train", "--output_dir=OUT", "--data=digits", "--weights=imagenet-a11"], "Nothing at", "Did you mean 'imagenet-a1'?"),
+    (["train", "--output_dir=OUT", "--data=digits", "--weights=imagenet-a11"], "No model found at", "Did you mean 'imagenet-a1'?"),
     (["train", "--output_dir=OUT", "--data=digits", "--mixup=0.2"], "needs keras_cv", 'pip install "keras_widerresnet[augment]"'),
     (["train", "--output_dir=OUT", "--data=digits", "--structure=A", "--crop_size=4"], "must be at least", "pixels on each side"),
     (["train", "--output_dir=OUT", "--data=digits", "--structure=A", "--width=0"], "`width` must be one positive number", ""),
@@ -84,7 +84,7 @@ BAD = [
         "",
     ),
     (["evaluate", "--output_dir=OUT", "--weights=voc", "--data=digits"], "is a segmentation network", "evaluate-segmentation"),
-    (["evaluate", "--output_dir=OUT", "--weights=missing.keras", "--data=digits"], "Nothing at 'missing.keras'", ""),
+    (["evaluate", "--output_dir=OUT", "--weights=missing.keras", "--data=digits"], "No model found at 'missing.keras'", ""),
     (["evaluate", "--output_dir=OUT", "--weights=DIGITS", "--data=digits", "--scales=many"], "--scales are whole numbers", ""),
     (["evaluate", "--output_dir=DIGITS", "--weights=DIGITS", "--data=digits"], "is not an evaluation", ""),
     (
@@ -95,13 +95,13 @@ BAD = [
     (["predict", "--weights=DIGITS"], "give at least one IMAGE", ""),
     (["predict", "missing.jpg", "--weights=DIGITS"], "No image at 'missing.jpg'", ""),
     (["predict", "IMAGE", "--server=here"], "A server is HOST:PORT", ""),
-    (["export", "--weights=DIGITS/../1", "--output=OUT"], "is a SavedModel version", "give the run"),
+    (["export", "--weights=DIGITS/../1", "--output=OUT"], "is a SavedModel version", "use the run"),
     (["export", "--weights=DIGITS", "--output=OUT", "--onnx"], "needs tf2onnx", 'pip install ".[onnx]"'),
     (["export", "--weights=DIGITS", "--output=DIGITS/../1"], "exists; --overwrite replaces it", ""),
     (["predict", "IMAGE", "--weights=DIGITS", "--output=DIGITS/curves.png"], "exists; --overwrite replaces it", ""),
     (["convert", "--source=TORCH", "--model=A1", "--output=OUT.weights.h5"], "is a PyTorch file", "pip install torch"),
     (["convert", "--source=missing.params", "--model=A1"], "No weights file can be read", ""),
-    (["analyze", "DIGITS/../1", "--data=digits", "--output_dir=OUT"], "is a SavedModel version", "give the run"),
+    (["analyze", "DIGITS/../1", "--data=digits", "--output_dir=OUT"], "is a SavedModel version", "use the run"),
     (["compare-runs", "missing"], "not the directory of a finished run", ""),
     (["load-test", "IMAGE", "--server=nowhere"], "A server is HOST:PORT", ""),
     (["write-tfrecords", "--data=digits", "--output=OUT", "--train_shards=0"], "--train_shards must be at least 1", ""),
@@ -258,7 +258,7 @@ def refusal(command, task, kind):
         words = {"keras": "Keras' own files", "weights": "Keras' own files", "original": ""}
         return words.get(kind, "conversion takes an original file")
     if kind == "saved_model" and command in ("export", "analyze", "train", "train-segmentation"):
-        return "is a SavedModel version, which this command does not take: give the run"
+        return "is a SavedModel version, which this command does not accept: use the run"
     if command in OF_TASK and OF_TASK[command] != task:
         other = "evaluate-segmentation" if task == "segmentation" else "evaluate"
         return f"is a {task} network: {other}" if kind in ("run", "pretrained", "weights") else "not a"

@@ -233,7 +233,7 @@ def test_inplace_abn_network_in_pytorch(tmp_path, image, wrapped):
 def test_pytorch_file_with_code_is_refused(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"network": torch.nn.Linear(2, 2)}, tmp_path / "pickled.pth")
-    with pytest.raises(ValueError, match="damaged or holds more than tensors"):
+    with pytest.raises(ValueError, match="damaged or contains more than tensors"):
         read_original(tmp_path / "pickled.pth")
 
 

@@ -113,7 +113,7 @@ DAMAGED = [
     ("run.json", b'{"results": [1]}', "'results' must be pairs of texts", COMMANDS[:5]),
     ("metrics.csv", b"", "metrics.csv' is damaged: it is empty", ("compare-runs", "analyze")),
     ("metrics.csv", b"epoch,val_accuracy\n", "metrics.csv' has no row of an epoch", ("compare-runs",)),
-    ("metrics.csv", b"epoch,val_accuracy\n", "holds no saved network yet", ("analyze",)),
+    ("metrics.csv", b"epoch,val_accuracy\n", "does not contain a saved network yet", ("analyze",)),
     ("metrics.csv", b"epoch,val_accuracy\n0,nan\n1,0.5\n", "val_accuracy in line 2 is nan", ("compare-runs", "analyze")),
     ("metrics.csv", b"epoch,val_accuracy\n0,0.5\n1,inf\n", "val_accuracy in line 3 is inf", ("compare-runs", "analyze")),
     ("metrics.csv", b"epoch,val_accuracy\n0,0.5\n1\n", "line 3 has not one number for each of epoch, val", ("compare-runs", "analyze")),
@@ -142,7 +142,7 @@ def test_an_unfinished_run(command, copy, tmp_path, capsys, monkeypatch):
     for name in ("report.md", "final.keras", "best.keras"):
         (copy / name).unlink()
     line = said(command, copy, tmp_path, capsys, monkeypatch)
-    words = {"compare-runs": "is not the directory of a finished run (no report.md)", "analyze": "holds no saved network yet"}
+    words = {"compare-runs": "is not the directory of a finished run (no report.md)", "analyze": "does not contain a saved network yet"}
     assert words.get(command, "holds no final network yet: the run goes on with its own command and --resume") in line
 
 

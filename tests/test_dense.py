@@ -194,14 +194,14 @@ def test_each_cell_is_taken_where_it_is_farthest_from_a_border():
     ("options", "message"),
     [
         ({"sizes": (0,)}, "positive whole numbers"),
-        ({"sizes": (20, 20)}, "counts once"),
+        ({"sizes": (20, 20)}, "Sizes must be different"),
         ({"test_steps": 0}, "1 or more"),
         ({"test_steps": 3}, "divisor of the output stride, 8"),
         ({"tile": -8}, "0 or more"),
         ({"tile": 20}, "multiple of the output stride, 8"),
-        ({"tile": 16, "overlap": 16}, "larger than the overlap"),
-        ({"overlap": 8}, "larger than the overlap"),
-        ({"tile": 16, "overlap": 12}, "by the output stride, 8"),
+        ({"tile": 16, "overlap": 16}, "larger than `overlap`"),
+        ({"overlap": 8}, "larger than `overlap`"),
+        ({"tile": 16, "overlap": 12}, "by at least the output stride, 8"),
     ],
 )
 def test_protocols_that_cannot_be(options, message):

@@ -197,10 +197,10 @@ def test_published_row_stands_beside_a_thousand_classes(tmp_path):
     [
         ({"scales": (24,), "crop_size": 32}, "cannot be cut from an image whose shorter side is 24"),
         ({"scales": (0,)}, r"--scales must be at least 1\. Received: 0"),
-        ({"scales": (24, 24)}, "Each scale counts once"),
+        ({"scales": (24, 24)}, "Scales must be different"),
         ({"scales": (24,), "crops": "nine"}, r"--crops must be one of center, three, ten\. Received: 'nine'"),
         ({"scales": (24,), "data": "digits"}, "has 7 outputs and 'digits' has 10 classes"),
-        ({"weights": "missing.keras"}, "Nothing at 'missing.keras'"),
+        ({"weights": "missing.keras"}, "No model found at 'missing.keras'"),
         ({}, "give --scales"),
     ],
 )

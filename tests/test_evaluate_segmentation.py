@@ -340,15 +340,15 @@ def test_published_row_stands_beside_named_weights(saved, tmp_path, monkeypatch)
     ("options", "message"),
     [
         ({"sizes": (0,)}, r"--sizes must be at least 1\. Received: 0"),
-        ({"sizes": (40, 40)}, "Each size counts once"),
+        ({"sizes": (40, 40)}, "Sizes must be different"),
         ({"test_steps": 3}, "divisor of the output stride, 8"),
-        ({"tile": 16, "overlap": 16}, "larger than the overlap"),
+        ({"tile": 16, "overlap": 16}, "larger than `overlap`"),
         ({"tile": 20}, "multiple of the output stride, 8"),
         ({"shown": 0}, r"--shown must be at least 1\. Received: 0"),
         ({"data": "shapes"}, "has 4 classes and 'shapes' has"),
         ({"data": "folder:x"}, "Unknown segmentation data set"),
-        ({"weights": "missing.keras"}, "Nothing at 'missing.keras'"),
-        ({"weights": "missing.weights.h5"}, "Nothing at 'missing.weights.h5'"),
+        ({"weights": "missing.keras"}, "No model found at 'missing.keras'"),
+        ({"weights": "missing.weights.h5"}, "No model found at 'missing.weights.h5'"),
         ({"weights": "imagenet"}, "is a classification network; segmentation networks are voc, voc-coco, cityscapes, ade20k"),
         ({"weights": "imagenet-a1"}, "is a classification network"),
         ({"weights": "WEIGHTS"}, "--model is needed"),
@@ -356,7 +356,7 @@ def test_published_row_stands_beside_named_weights(saved, tmp_path, monkeypatch)
         ({"weights": "CLASSIFIER_WEIGHTS", "model": STRUCTURE, "width": 0.0625}, "not a segmentation network: its outputs must be"),
         ({"weights": "FIXED"}, "must take RGB images of any size"),
         ({"weights": "SOFTMAX"}, "ends in softmax"),
-        ({"weights": "FOLDER"}, "is a folder, and neither a run directory nor a SavedModel"),
+        ({"weights": "FOLDER"}, "is a folder, but neither a run directory nor a SavedModel"),
     ],
 )
 def test_bad_input_is_named_and_nothing_is_left(saved, tmp_path, options, message):

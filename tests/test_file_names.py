@@ -211,7 +211,7 @@ def test_labels_of_an_export_are_lines_and_nothing_else(tmp_path):
     (tmp_path / "1" / "assets" / "labels.txt").write_text("a\u2028b\nc\n", encoding="utf-8")
     source = find_source(str(tmp_path))
     assert source.facts.class_names == ("a\u2028b", "c")
-    with pytest.raises(InputError, match=r"'a\\u2028b' .*, for which --class_names gives others holds a line break"):
+    with pytest.raises(InputError, match=r"'a\\u2028b' .* --class_names .* line break"):
         class_names(source, 2, "", lambda data: ())
 
 
@@ -548,5 +548,5 @@ def test_a_tilde_of_nobody_is_a_name_like_any_other(tmp_path):
         with pytest.raises(InputError, match=nobody):
             load(f"folder:{nobody}" if load is load_data else nobody)
     source = Source("run", SAVED_MODEL, tmp_path, Facts())
-    with pytest.raises(InputError, match=f"No file of class names at '{nobody}'"):
+    with pytest.raises(InputError, match=f"There is no file of class names at '{nobody}'"):
         class_names(source, 2, nobody, lambda data: ())

@@ -118,7 +118,7 @@ def test_download_and_cache(place):
 def test_failed_download_leaves_nothing_and_the_next_succeeds(place, path):
     publish, _, folder = place
     publish(path)
-    with pytest.raises(ValueError, match=f"Refused or failed:\n  http://127.0.0.1.*{path}"):
+    with pytest.raises(ValueError, match=f"Rejected or failed:\n  http://127.0.0.1.*{path}"):
         build()
     assert everything_under(folder) == [] and list((folder / "home").iterdir()) == []
     publish(path, "/good")
@@ -231,7 +231,7 @@ def test_converted_file_in_the_cache_comes_before_the_original(place, original):
 def test_conversion_says_what_is_missing(place, original):
     publish, _, folder = place
     for model, words in (
-        ("", "is none of the published files: --model must say its structure"),
+        ("", "is not a published file: --model must specify its structure"),
         (TINY, "--output is needed"),
         ("imagnet-a1", "Did you mean 'imagenet-a1'"),
         ("A1x", "Received: 'A1x'.*Did you mean 'A1'"),
@@ -239,7 +239,7 @@ def test_conversion_says_what_is_missing(place, original):
         with pytest.raises(ValueError, match=words):
             convert_file(ConversionConfig(source=str(original), model=model))
     publish()
-    with pytest.raises(ValueError, match=f"it is of Model {TINY}, not of A1"):
+    with pytest.raises(ValueError, match=f"it belongs to Model {TINY}, not to A1"):
         convert_file(ConversionConfig(source=str(original), model="A1", output=str(folder / "a.weights.h5")))
     assert everything_under(folder) == []
 
@@ -249,12 +249,12 @@ def test_file_of_the_right_name_and_wrong_checksum_is_refused(place, monkeypatch
     publish()
     (folder / "saved_models").mkdir()
     (folder / "saved_models" / "tiny_ep-0001.params").write_bytes(server.content[:-1])
-    with pytest.raises(ValueError, match=r"Refused or failed:\n.*tiny_ep-0001.params \(its checksum is md5 \w{32}, not md5 \w{32}\)"):
+    with pytest.raises(ValueError, match=r"Rejected or failed:\n.*tiny_ep-0001.params \(its checksum is md5 \w{32}, not md5 \w{32}\)"):
         build()
     publish("/good")
     with caplog.at_level(logging.WARNING):
         build()
-    assert "Refused" in caplog.text
+    assert "Rejected" in caplog.text
     assert "tiny_ep-0001.params), kept in the cache. Licence: " in caplog.text and "academic use" in caplog.text
 
 
@@ -263,7 +263,7 @@ def test_cache_that_cannot_be_made_is_told(place, monkeypatch):
     (folder / "file").write_text("in the way")
     monkeypatch.setenv("KERAS_WIDERRESNET_HOME", str(folder / "file" / "home"))
     publish("/good")
-    with pytest.raises(ValueError, match="KERAS_WIDERRESNET_HOME names another"):
+    with pytest.raises(ValueError, match="KERAS_WIDERRESNET_HOME sets another"):
         build()
     (folder / "saved_models").mkdir()
     (folder / "saved_models" / "mine.params").write_bytes(server.content)
@@ -294,7 +294,7 @@ PUBLISHED = {
         "ILSVRC 2012 val, one 224 crop: 79.72 / 94.78 top-1 / top-5 accuracy %",
         ["224; 10 crops; 320 (accuracy) | 79.72 / 94.78; 81.03 / 95.43; 80.69 / 95.27"],
     ),
-    "voc-backbone": ("psa's VOC 2012 image classifier; no result is published for it", []),
+    "voc-backbone": ("psa's VOC 2012 image classifier; no published result", []),
     "voc": ("VOC 2012 val (500, flip): 80.84 mIoU", ["80.84 mIoU (VOC+SBD)"]),
     "voc-coco": ("VOC 2012 val (500, flip): 82.86 mIoU", ["82.86 (+COCO)"]),
     "cityscapes": ("Cityscapes val: 78.08 mIoU", ["78.08 mIoU"]),
@@ -384,7 +384,7 @@ def test_full_size_imagenet_end_to_end(tmp_path, monkeypatch, official_names, ex
     source = tmp_path / "a1.params"
     write_full_size(source, official_names, 0)
     result = run_script(f"--source={source}", "--model=imagenet-a1")
-    assert result.returncode == 2 and "is refused" in result.stderr
+    assert result.returncode == 2 and "is not a file of 'imagenet-a1'" in result.stderr
     digest = hashlib.md5(source.read_bytes()).hexdigest()
     record = PRETRAINED["imagenet-a1"]
     file = dataclasses.replace(record.files[0], md5=digest)

@@ -66,7 +66,7 @@ def test_stored_values_of_each_benchmark():
         ({"stored_ids": (0, 0)}, "different whole numbers"),
         ({"stored_ids": (0, 255)}, "different whole numbers"),
         ({"stored_ids": (0, 256)}, "0..255"),
-        ({"ignored_ids": (0,)}, "each of one class or ignored"),
+        ({"ignored_ids": (0,)}, "each assigned to one class or ignored"),
     ],
 )
 def test_maps_that_make_no_sense(change, message):

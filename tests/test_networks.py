@@ -178,7 +178,7 @@ def test_initialisers_of_the_release():
         ({"output_stride": 4}, r"one of \(32, 16, 8\)"),
         ({"downsampling": "conv"}, "'pool', 'stride'"),
         ({"downsampling": ("pool", "stride")}, "5 entries"),
-        ({"weights": "imagnet"}, "there is no file .imagnet"),
+        ({"weights": "imagnet"}, "existing file.*Received: .imagnet"),
         ({"weights": "missing.weights.h5"}, "No weights file at"),
         ({"input_tensor": np.zeros((1, 64, 64, 3))}, "must be a Keras tensor"),
     ],

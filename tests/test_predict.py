@@ -87,7 +87,7 @@ def test_model_file_with_class_names(tmp_path, images, capsys):
         (("{folder}/none.jpg",), "No image at"),
         (("{folder}/text.jpg",), "is no image"),
         (("{image}", "--weights={weights}"), "--model is needed"),
-        (("{image}", "--weights=a.weights.h5", "--model=A"), "Nothing at 'a.weights.h5'"),
+        (("{image}", "--weights=a.weights.h5", "--model=A"), "No model found at 'a.weights.h5'"),
         (("{image}", "--weights=imagenet", "--model=A2"), "published for Model A and Model A1 only"),
         (("{image}", "--weights=cityscapes"), "segmentation network"),
         (("{image}", "--output=sheet.jpg"), "--output is a .png file"),

@@ -41,5 +41,5 @@ def test_decode_predictions_with_names():
 
 @pytest.mark.parametrize(("shape", "names"), [((2, 10), None), ((1000,), None), ((1, 3), ("a", "b"))])
 def test_decode_predictions_refuses_other_class_counts(shape, names):
-    with pytest.raises(ValueError, match="one column for each class"):
+    with pytest.raises(ValueError, match="one column per class"):
         decode_predictions(np.zeros(shape), class_names=names)

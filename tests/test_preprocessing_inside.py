@@ -174,7 +174,7 @@ def test_a_model_of_which_nothing_can_be_seen_is_asked_about():
             return inputs / 255
 
     (found,) = layers_before_convolution(Mine(name="mine"))
-    assert "mine (Mine, which cannot be looked into)" in found
+    assert "mine (Mine, which cannot be inspected)" in found
 
 
 # Of the cases above those that normalise as the release does, or nearly: their exports are right when asked with pixels.
@@ -361,6 +361,6 @@ def test_of_our_own_exports_and_published_weights_the_preprocessing_is_known(net
     assert "RGB / 255, less (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225); inside the graph" in card
     with pytest.raises(InputError, match="must be one of release, none"):
         ExportConfig(weights="imagenet", output="x", preprocessing="caffe")
-    with pytest.raises(InputError, match="'imagenet-a1' takes images normalised as the release does"):
+    with pytest.raises(InputError, match="'imagenet-a1' expects images normalised as in the official release"):
         takes_pixels(network, find_source("imagenet-a1"), "none")
     assert not takes_pixels(network, find_source("imagenet-a1"), "")

@@ -114,7 +114,7 @@ def test_study_runs_what_is_left_to_run(tmp_path, program):
     first, second = read_cells(chosen)
     assert (first.units, second.units) == (3, 6)
     np.testing.assert_allclose([first.errors, second.errors], [[1 / 3, 1 / 3 + 0.01], [1 / 6, 1 / 6 + 0.01]])
-    assert "Width 0.0625: depth stops paying at 6 units" in write_report(chosen).read_text()
+    assert "Width 0.0625: depth stops paying off at 6 units" in write_report(chosen).read_text()
     assert {path.name for path in root.iterdir()} >= {"study.png", "study.svg", "table.csv", "report.md"}
 
 
@@ -167,7 +167,7 @@ def test_answers(predicts):
         ({"depths": ()}, "--depths must be one value or more, increasing"),
         ({"depths": (2, 1)}, r"--depths must be one value or more, increasing. Received: '2,1'"),
         ({"match": "time"}, "--match must be one of multiply_adds, parameters. Received: 'time'"),
-        ({"structure": "32-0-1-1-1-0-0-0"}, "--structure needs an n"),
+        ({"structure": "32-0-1-1-1-0-0-0"}, "--structure must contain an n"),
         ({"seeds": 0}, "--seeds must be at least 1. Received: 0"),
         ({"structure": "3-n-0-0-0-0-0-0"}, "crop size must be at least 7"),
         ({"threshold": 1.0}, "--threshold must be more than 0 and less than 1. Received: 1.0"),

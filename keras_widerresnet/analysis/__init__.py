@@ -1,4 +1,4 @@
-"""Measures what the paper argues: the unravelled view, effective depth, over-deepened networks (paper)."""
+"""Measures what the paper argues: the unravelled view, effective depth and over-deepened networks (arXiv:1611.10080)."""
 
 import lazy_loader
 

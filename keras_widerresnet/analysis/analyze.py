@@ -1,4 +1,4 @@
-"""From saved networks to the folder of an analysis."""
+"""Analyses saved networks and writes the results to a folder."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from keras_widerresnet.tasks.classification.data import load_data
 
 
 def analyze(config: AnalysisConfig) -> pathlib.Path:
-    """Measures effective depth over all models, and all else on the last of them, and writes the report, tables and pictures.
+    """Measures the effective depth of all models and everything else on the last one; writes the report, tables and figures.
 
-    Gradients are of the data set's training images, lesions are tested on its test images.
+    Gradients are measured on the data set's training images, lesions on its test images.
 
     Returns:
         The path of the report.
 
     Raises:
-        InputError: if a model, the data or the folder is not as it must be; no folder is written then.
+        InputError: if a model, the data or the folder is invalid; no folder is then written.
     """
     output_dir = pathlib.Path(config.output_dir)
     check_output(output_dir, config.overwrite, FILES, OPTIONAL)

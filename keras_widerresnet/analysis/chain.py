@@ -1,4 +1,4 @@
-"""A network as a chain of residual units: what stands before each, its shortcut and its block."""
+"""A network as a chain of residual units, each with the layers before it, its shortcut and its block."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from keras import layers
 
 from keras_widerresnet.errors import InputError
 
-# Between the fork and the unit's input only these are the unit's own: pre-activation (paper).
+# Only these layers, the pre-activation (paper), belong to the unit if they precede the fork.
 _PREACTIVATION = (layers.BatchNormalization, layers.LayerNormalization, layers.Activation, layers.ReLU, layers.LeakyReLU)
 
 
 @dataclasses.dataclass(frozen=True)
 class Link:
-    """One residual unit and what stands before it.
+    """One residual unit and the layers before it.
 
     Args:
-        name: of the unit's `Add` layer.
-        before: from the previous unit's sum (the network's input for the first) to this unit's input: the stem, a pool; None for nothing.
-        shortcut: from the unit's input to one summand of its output; None for the identity.
-        block: from the unit's input to the other summand, f_i. Both may begin with the same normalisation (a projection's).
+        name: name of the unit's `Add` layer.
+        before: model from the previous unit's sum (or the network's input) to this unit's input, e.g. the stem or a pool; None if empty.
+        shortcut: model from the unit's input to one summand of its output; None for the identity.
+        block: model from the unit's input to the other summand, f_i. Both may begin with the same normalisation (of a projection).
     """
 
     name: str
@@ -32,17 +32,17 @@ class Link:
 
     @property
     def shapes(self) -> tuple[tuple, tuple]:
-        """Shapes of the unit's input and of its output, without the batch."""
+        """Shapes of the unit's input and output, without the batch axis."""
         return tuple(self.block.input.shape[1:]), tuple(self.block.output.shape[1:])
 
 
 @dataclasses.dataclass(frozen=True)
 class ResidualChain:
-    """A network cut behind the sum of every residual unit, as models that share its layers.
+    """A network cut after the sum of every residual unit, as models that share its layers.
 
     Args:
         links: the units, first to last.
-        head: from the last unit's output to the network's output.
+        head: model from the last unit's output to the network's output.
     """
 
     links: tuple[Link, ...]
@@ -56,19 +56,18 @@ class ResidualChain:
 def residual_chain(network: keras.Model, units: Sequence[str] | None = None) -> ResidualChain:
     """Cuts a network into its residual units.
 
-    The sum's input that is reached by fewer layers with weights is the shortcut. A unit begins where its two ways fork, or before
-    the normalisation and activation that the fork stands behind (the projection of the pre-activated input); what is before that (stem,
-    pools) is not the unit's.
+    The shortcut is the branch with fewer weighted layers. A unit begins where its two branches fork, or before the normalisation and
+    activation that precede the fork (a projection of the pre-activated input); earlier layers (stem, pools) do not belong to the unit.
 
     Args:
-        network: a functional model of one input and one output, ours or any that is a chain of residual units.
+        network: a functional model with one input and one output that is a chain of residual units, of this package or any other.
         units: names of the `Add` layers that end the units, in order; None for all `Add` layers.
 
     Raises:
-        InputError: if there is no such chain in the network.
+        InputError: if the network is not such a chain.
     """
     if not isinstance(network, keras.Model) or not hasattr(network, "operations") or len(network.inputs) != 1 or len(network.outputs) != 1:
-        raise InputError(f"The network must be a functional Keras model of one input and one output. Received: {network!r}")
+        raise InputError(f"The network must be a functional Keras model with one input and one output. Received: {network!r}")
     known = {layer.name: layer for layer in network.layers if isinstance(layer, layers.Add)}
     missing = [name for name in units or () if name not in known]
     if missing or not known:
@@ -79,8 +78,8 @@ def residual_chain(network: keras.Model, units: Sequence[str] | None = None) -> 
             links.append(_link(start, known[name]))
             start = known[name].output
         return ResidualChain(tuple(links), keras.Model(start, network.output))
-    except ValueError as error:  # Keras finds that a cut does not cut
-        raise InputError(f"{network.name!r} is no chain of residual units: {str(error).splitlines()[0]}") from None
+    except ValueError as error:  # Keras detects a cut that does not separate the network
+        raise InputError(f"{network.name!r} is not a chain of residual units: {str(error).splitlines()[0]}") from None
 
 
 def _link(start: keras.KerasTensor, add: layers.Add) -> Link:
@@ -91,12 +90,12 @@ def _link(start: keras.KerasTensor, add: layers.Add) -> Link:
     fork = _unit_input(start, [layer for layer in paths[1] if layer in paths[0]])
     shortcut, block = (None if way is fork else keras.Model(fork, way) for way in ways)
     if block is None:
-        raise InputError(f"Layer {add.name!r} adds a tensor to itself: that is no residual unit")
+        raise InputError(f"Layer {add.name!r} adds a tensor to itself: that is not a residual unit")
     return Link(add.name, None if fork is start else keras.Model(start, fork), shortcut, block)
 
 
 def _layers(start: keras.KerasTensor, end: keras.KerasTensor) -> list[layers.Layer]:
-    """Layers from one tensor to another, in order."""
+    """Returns the layers from one tensor to another, in order."""
     if end is start:
         return []
     return [layer for layer in keras.Model(start, end).layers if not isinstance(layer, layers.InputLayer)]

@@ -1,4 +1,4 @@
-"""Effective depth: how many successive residual blocks the gradient still crosses with a magnitude that matters (paper)."""
+"""Effective depth: the number of successive residual blocks that the gradient crosses with a non-negligible magnitude (paper)."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ CONFIDENCE = 0.95
 class EffectiveDepth:
     """Effective depth of a network on some images.
 
-    The magnitude of a term is the norm of its gradient with respect to all weights of the unit's block together, for one image's own
-    loss; magnitudes are summed over the images. The effective depth of unit i is the smallest l >= 1 such that the terms that cross l later
-    blocks or more hold less than `threshold` of the sum over all terms of that unit: its gradient crosses l - 1 later blocks, and with its
-    own block trains paths of l blocks. That of the network is the largest of its units'.
+    The magnitude of a term is the norm of its gradient with respect to all weights of the unit's block together, for the loss of one
+    image; magnitudes are summed over the images. The effective depth of unit i is the smallest l >= 1 such that the terms that cross l or
+    more later blocks make up less than `threshold` of the sum over all terms of that unit: its gradient crosses l - 1 later blocks, and
+    trains paths of l blocks including its own. The effective depth of the network is the largest one of its units.
 
     Args:
-        names: of the units, first to last.
-        threshold: share of the gradient below which it does not matter.
-        magnitudes: (images, n, n): image, unit, number of later blocks crossed; 0 where there are not so many.
+        names: names of the units, first to last.
+        threshold: share of the gradient below which it is negligible.
+        magnitudes: (images, n, n): image, unit, number of later blocks crossed; 0 if there are fewer later blocks.
         units: effective depth of each unit, at most n - i + 1 for unit i.
-        interval: bootstrap interval of the network's, lowest and highest, for the choice of the images.
+        interval: lower and upper end of the network's bootstrap interval over the choice of images.
     """
 
     names: tuple[str, ...]
@@ -46,19 +46,19 @@ class EffectiveDepth:
 
     @property
     def shares(self) -> np.ndarray:
-        """Float (n, n): share of unit i's gradient in the terms that cross m later blocks; a row of zeros where there is no gradient."""
+        """Share of unit i's gradient in the terms that cross m later blocks, float (n, n); zeros for units without a gradient."""
         return shares(self.magnitudes.sum(axis=0))
 
     def over_deepened(self) -> str:
-        """In words, whether the network is over-deepened: deeper than its gradient trains end to end."""
+        """States in words whether the network is over-deepened, i.e. deeper than its gradient trains end to end."""
         count, low, high = len(self.names), *self.interval
         measured = f"effective depth {self.depth} ({low} to {high}, {CONFIDENCE:.0%} of resamplings of {len(self.magnitudes)} images)"
-        limit = f"terms that hold less than {self.threshold:.0%} of a unit's gradient do not count"
+        limit = f"terms with less than {self.threshold:.0%} of a unit's gradient do not count"
         if self.depth >= count:
             return f"Not over-deepened: {count} units, {measured}; {limit}. The gradient of its first unit crosses all later blocks."
         return (
             f"Over-deepened: {count} units, {measured}; {limit}. None of its sub-networks is trained end to end deeper than {self.depth} "
-            f"units: by the paper's argument, further units widen the ensemble, and wider ones would serve better."
+            f"units: by the paper's argument, additional units only widen the ensemble, and wider units would be more effective."
         )
 
 
@@ -71,32 +71,32 @@ def effective_depth(
     loss: Loss = cross_entropy,
     seed: int = 0,
 ) -> EffectiveDepth:
-    """Measures a network's effective depth; see `EffectiveDepth` for what that is.
+    """Measures a network's effective depth, as defined in `EffectiveDepth`.
 
     Args:
-        network: a model that `residual_chain` takes, or the chain.
-        images: float (images, …) as the network takes them.
-        labels: of each image, as the loss takes them.
-        threshold: in (0, 1).
-        loss: function of labels and outputs to a scalar.
-        seed: of the bootstrap.
+        network: a model that `residual_chain` accepts, or its chain.
+        images: input of the network, float (images, …).
+        labels: label of each image, as the loss expects them.
+        threshold: share in (0, 1), see `EffectiveDepth`.
+        loss: function of labels and outputs that returns a scalar.
+        seed: seed of the bootstrap.
 
     Raises:
-        InputError: for a network that is no chain of units, no images, or a threshold out of range.
+        InputError: if the network is not a chain of units, there are no images, or the threshold is out of range.
     """
     if not 0 < threshold < 1:
         raise InputError(f"`threshold` must be between 0 and 1. Received: {threshold}")
     if len(images) < 1 or len(images) != len(labels):
-        raise InputError(f"As many images as labels are needed, one at least. Received: {len(images)} images, {len(labels)} labels")
+        raise InputError(f"Images and labels must be of equal number, at least one. Received: {len(images)} images, {len(labels)} labels")
     chain = network if isinstance(network, ResidualChain) else residual_chain(network)
     magnitudes = Decomposition(chain, loss).image_norms(images, labels)
     return from_magnitudes(magnitudes, chain.names, threshold=threshold, seed=seed)
 
 
 def from_magnitudes(magnitudes: np.ndarray, names: tuple[str, ...], *, threshold: float = THRESHOLD, seed: int = 0) -> EffectiveDepth:
-    """Effective depth from `Decomposition.image_norms`, (images, n, n), with the bootstrap over the images drawn by `seed`."""
+    """Returns the effective depth for `Decomposition.image_norms`, (images, n, n), with a bootstrap over the images seeded by `seed`."""
     if not np.isfinite(magnitudes).all():
-        raise InputError("The gradient is not finite: the network's weights are damaged, or its loss is no number on these images")
+        raise InputError("The gradient is not finite: the network's weights are damaged, or its loss on these images is NaN or infinite")
     count = len(magnitudes)
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
     resampled = depths(np.tensordot(drawn.astype(float), magnitudes, 1), threshold).max(axis=1)
@@ -107,12 +107,12 @@ def from_magnitudes(magnitudes: np.ndarray, names: tuple[str, ...], *, threshold
 
 
 def shares(magnitudes: np.ndarray) -> np.ndarray:
-    """Magnitudes (…, n) as shares of their sum over the last axis; zeros where that is 0."""
+    """Returns magnitudes (…, n) as shares of their sum over the last axis; zeros if that is 0."""
     total = magnitudes.sum(axis=-1, keepdims=True)
     return np.divide(magnitudes, total, out=np.zeros(magnitudes.shape), where=total > 0)
 
 
 def depths(magnitudes: np.ndarray, threshold: float) -> np.ndarray:
-    """Smallest l >= 1 with a share below the threshold in m >= l, int (…), of magnitudes (…, n) by number m of later blocks crossed."""
+    """Returns the smallest l >= 1 at which blocks m >= l have a share below the threshold, int (…), for magnitudes (…, n)."""
     reversed_sums = shares(magnitudes)[..., ::-1].cumsum(axis=-1)[..., ::-1]
     return np.maximum(1, (reversed_sums >= threshold).sum(axis=-1))

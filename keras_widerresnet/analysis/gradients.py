@@ -1,12 +1,12 @@
-"""The gradient of a unit's weights split by the number of later residual blocks that it crosses, without enumerating paths.
+"""Splits the gradient of a unit's weights by the number of later residual blocks that it crosses, without enumerating paths.
 
-With y_i = s_i(y_{i-1}) + f_i(y_{i-1}), where s_i is the identity, or what stands for it (a projection, a pool before the unit), the loss
-reaches the output of unit i as v_i = (s_{i+1}' + f_{i+1}')ᵀ … (s_n' + f_n')ᵀ g. Multiplied out and sorted by the number m of factors f',
-v_i = Σ_m v_i^(m), and one unit further back (paper, for two units; the rest ours)
+With y_i = s_i(y_{i-1}) + f_i(y_{i-1}), where s_i is the identity or its replacement (a projection, a pool before the unit), the gradient of
+the loss at the output of unit i is v_i = (s_{i+1}' + f_{i+1}')ᵀ … (s_n' + f_n')ᵀ g. Expanded and sorted by the number m of factors f',
+v_i = Σ_m v_i^(m), and one unit further back (paper, for two units; our generalisation)
 
     v_{i-1}^(m) = s_i'ᵀ v_i^(m) + f_i'ᵀ v_i^(m-1),        Δω_i^(m) = (dy_i/dω_i)ᵀ v_i^(m).
 
-So n (n + 1) / 2 vector-Jacobian products of units give what 2ⁿ paths would. A shortcut, a pool, the stem and the head count as no block.
+So n (n + 1) / 2 vector-Jacobian products of units replace 2ⁿ paths. Shortcuts, pools, the stem and the head do not count as blocks.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Pull = Callable[[tf.Tensor], tuple[tf.Tensor, list[tf.Tensor]]]
 
 
 def cross_entropy(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    """Mean cross-entropy of int labels (batch,) and probabilities (batch, classes), as in training."""
+    """Returns the mean cross-entropy of int labels (batch,) and probabilities (batch, classes), as in training."""
     return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(labels, probabilities))
 
 
@@ -35,11 +35,11 @@ class UnitTerms:
     """The terms of one unit; the first axis of every array is m, the number of later blocks crossed, from 0 to `n - i` for unit i of n.
 
     Args:
-        name: of the unit.
+        name: name of the unit.
         output: (n - i + 1, batch, …), the terms v_i^(m) of the gradient with respect to the unit's output.
-        block: for each trainable variable of `Link.block` the terms of its gradient, (n - i + 1, …).
-        shortcut: the same for the variables of `Link.shortcut` that the block does not share: a projection's kernel.
-        before: the same for what stands before the unit (the stem); (n - i + 2, …), for block i itself is crossed or not.
+        block: for each trainable variable of `Link.block`, the terms of its gradient, (n - i + 1, …).
+        shortcut: the same for the variables of `Link.shortcut` that the block does not share: the kernel of a projection.
+        before: the same for the layers before the unit (the stem); (n - i + 2, …), because block i itself is crossed or not.
     """
 
     name: str
@@ -54,7 +54,7 @@ class GradientTerms:
     """The decomposed gradient of one loss.
 
     Args:
-        loss: its value.
+        loss: value of the loss.
         units: the terms of each unit, first to last.
         input: (n + 1, batch, …), the terms of the gradient with respect to the first unit's input, by blocks crossed.
     """
@@ -67,14 +67,14 @@ class GradientTerms:
 class Decomposition:
     """Decomposes gradients of a loss over a network.
 
-    Batch norm uses its running statistics and nothing is dropped, so that the gradient of a mean over images is the mean of the images'
-    own gradients; the type is the network's: one built after `keras.config.set_floatx("float64")` and
+    Batch norm uses its running statistics and dropout is inactive, so that the gradient of a mean over images is the mean of the
+    images' own gradients. The dtype is that of the network: one built after `keras.config.set_floatx("float64")` and
     `keras.config.set_dtype_policy("float64")` is decomposed in float64.
 
     Args:
         chain: the network, see `residual_chain`.
-        loss: function of labels and the network's outputs to a scalar.
-        training: use batch statistics (and dropout) as training does; running statistics are not updated.
+        loss: function of labels and the network's outputs that returns a scalar.
+        training: whether to use batch statistics (and dropout) as in training; running statistics are not updated.
     """
 
     def __init__(self, chain: ResidualChain, loss: Loss = cross_entropy, *, training: bool = False):
@@ -85,25 +85,25 @@ class Decomposition:
         self._norms = tf.function(self._term_norms, reduce_retracing=True)
 
     def terms(self, images: np.ndarray, labels: np.ndarray) -> GradientTerms:
-        """All terms for one batch: images (batch, …) as the network takes them, labels as the loss does."""
+        """Returns all terms for one batch: images (batch, …) as the network expects them, labels as the loss expects them."""
         loss, units, inputs = self._all(tf.convert_to_tensor(images), tf.convert_to_tensor(labels))
         named = zip(self.chain.names, units, strict=True)
         made = [UnitTerms(name, output.numpy(), *(_arrays(group) for group in groups)) for name, (output, *groups) in named]
         return GradientTerms(float(loss), tuple(made), inputs.numpy())
 
     def norms(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """Norms of the terms of each unit's block weights together, (n, n): unit i + 1, m blocks crossed; 0 where there are not so many.
+        """Returns the norm of each term over all weights of a unit's block, (n, n): unit i + 1, m blocks crossed; 0 if there are fewer.
 
         Raises:
-            InputError: if a block has no weights that are trained.
+            InputError: if a block has no trainable weights.
         """
         frozen = [link.name for link in self.chain.links if not link.block.trainable_variables]
         if frozen:
-            raise InputError(f"Gradients are of trainable weights, and these units have none: {', '.join(frozen)}")
+            raise InputError(f"Gradients need trainable weights, but these units have none: {', '.join(frozen)}")
         return self._norms(tf.convert_to_tensor(images), tf.convert_to_tensor(labels)).numpy()
 
     def image_norms(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """`norms` of each image's own loss, (images, n, n)."""
+        """Returns `norms` for the loss of each image, (images, n, n)."""
         return np.stack([self.norms(images[k : k + 1], labels[k : k + 1]) for k in range(len(images))])
 
     def _term_norms(self, images, labels):
@@ -138,9 +138,9 @@ class Decomposition:
 
 
 def pullback(model: keras.Model | None, x: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, Pull]:
-    """A model's output, and the function from vectors (k, …) at it to [those at its input, the gradients (k, …) of its weights].
+    """Returns a model's output, and the function that maps vectors (k, …) at it to (those at the input, weight gradients (k, …)).
 
-    The identity is None.
+    A model of None is the identity.
     """
     if model is None:
         return x, lambda vectors: (vectors, [])
@@ -157,7 +157,7 @@ def pullback(model: keras.Model | None, x: tf.Tensor, training: bool = False) ->
 
 
 def loss_pullback(chain: ResidualChain, loss: Loss, labels: tf.Tensor, y: tf.Tensor, training: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
-    """The loss of the last unit's output and its gradient with respect to that output."""
+    """Returns the loss for the last unit's output and its gradient with respect to that output."""
     with tf.GradientTape() as tape:
         tape.watch(y)
         value = loss(labels, _call(chain.head, y, _values(chain.head.trainable_variables), training))
@@ -165,7 +165,7 @@ def loss_pullback(chain: ResidualChain, loss: Loss, labels: tf.Tensor, y: tf.Ten
 
 
 def _call(model: keras.Model, x: tf.Tensor, values: list[tf.Tensor], training: bool) -> tf.Tensor:
-    """A pure function of the input and the values of the trainable variables: no running statistic changes."""
+    """Calls the model as a pure function of input and trainable variables; running statistics do not change."""
     return model.stateless_call(values, _values(model.non_trainable_variables), x, training=training)[0]
 
 
@@ -174,7 +174,7 @@ def _values(variables: Sequence[keras.Variable]) -> list[tf.Tensor]:
 
 
 def _together(link: Link, block_terms: list[tf.Tensor], shortcut_terms: list[tf.Tensor]) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
-    """Terms of the block's weights, with what reaches them by way of the shortcut, and of the shortcut's alone."""
+    """Returns the terms of the block's weights, including those through the shortcut, and of the shortcut's own weights."""
     if link.shortcut is None:
         return block_terms, []
     by_shortcut = {variable.path: terms for variable, terms in zip(link.shortcut.trainable_variables, shortcut_terms, strict=True)}

@@ -1,4 +1,4 @@
-"""Lesion studies (Veit et al. 2016): what it costs a trained network to lose units, or to have two of them in each other's place."""
+"""Lesion studies (Veit et al. 2016): the error of a trained network after units are dropped or swapped."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ BATCH = 250
 
 @dataclasses.dataclass(frozen=True)
 class Lesion:
-    """What is done to the units, numbered from 0.
+    """A change of the units, numbered from 0.
 
     Args:
-        dropped: units whose block gives zero; their shortcut, with its projection, stays.
-        swapped: two units that change places.
+        dropped: units whose block is replaced by zero; their shortcut, with its projection, stays.
+        swapped: two units that are swapped.
     """
 
     dropped: tuple[int, ...] = ()
@@ -30,7 +30,7 @@ class Lesion:
 
     @property
     def first(self) -> int | None:
-        """The first unit that is touched."""
+        """The first unit that is changed; None if there is none."""
         return min((*self.dropped, *(self.swapped or ())), default=None)
 
 
@@ -38,12 +38,12 @@ INTACT = Lesion()
 
 
 def single_lesions(chain: ResidualChain) -> list[Lesion]:
-    """Every unit dropped alone."""
+    """Returns one lesion per unit, which drops only that unit."""
     return [Lesion((index,)) for index in range(len(chain.links))]
 
 
 def random_lesions(chain: ResidualChain, counts: Sequence[int], samples: int, seed: int = 0) -> list[Lesion]:
-    """For each count `samples` random sets of units to drop, drawn by `seed`."""
+    """Returns, for each count, `samples` random sets of units to drop, drawn with `seed`."""
     units, generator = len(chain.links), np.random.default_rng(seed)
     if not all(1 <= count <= units for count in counts):
         raise InputError(f"Between 1 and {units} units can be dropped. Received: {list(counts)}")
@@ -52,7 +52,7 @@ def random_lesions(chain: ResidualChain, counts: Sequence[int], samples: int, se
 
 
 def swappable(chain: ResidualChain) -> list[Lesion]:
-    """Every pair of units that can change places: equal shapes, and identity shortcuts."""
+    """Returns every swap of two units with equal shapes and identity shortcuts."""
     same = [(k, link.shapes) for k, link in enumerate(chain.links) if link.shortcut is None]
     return [Lesion(swapped=(a, b)) for a, shape in same for b, other in same if a < b and shape == other]
 
@@ -60,19 +60,19 @@ def swappable(chain: ResidualChain) -> list[Lesion]:
 def lesion_errors(
     chain: ResidualChain, images: np.ndarray, labels: np.ndarray, lesions: Sequence[Lesion], *, batch_size: int = BATCH
 ) -> np.ndarray:
-    """Share of wrongly classified images under each lesion, float (lesions,); shows a progress bar.
+    """Returns the share of misclassified images under each lesion, float (lesions,); shows a progress bar.
 
-    What comes before the first unit that a lesion touches is computed once for all lesions.
+    The layers before the first unit that a lesion changes are computed once for all lesions.
 
     Args:
-        images: float (images, …) as the network takes them.
+        images: input of the network, float (images, …).
         labels: int (images,).
 
     Raises:
-        InputError: for a lesion that the network does not have, or no images.
+        InputError: if a lesion does not suit the network, or there are no images.
     """
     if len(images) < 1 or len(images) != len(labels):
-        raise InputError(f"As many images as labels are needed, one at least. Received: {len(images)} images, {len(labels)} labels")
+        raise InputError(f"Images and labels must be of equal number, at least one. Received: {len(images)} images, {len(labels)} labels")
     _check(chain, lesions)
     links = chain.links
 
@@ -109,4 +109,4 @@ def _check(chain: ResidualChain, lesions: Sequence[Lesion]) -> None:
         if any(not 0 <= index < len(chain.links) for index in lesion.dropped):
             raise InputError(f"The network has {len(chain.links)} units, numbered from 0. Received: {lesion}")
         if lesion.swapped and tuple(sorted(lesion.swapped)) not in pairs:
-            raise InputError(f"Only units of one shape and with identity shortcuts can be swapped: {sorted(pairs)}. Received: {lesion}")
+            raise InputError(f"Only units of the same shape with identity shortcuts can be swapped: {sorted(pairs)}. Received: {lesion}")

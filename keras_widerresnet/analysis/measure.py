@@ -1,4 +1,4 @@
-"""What an analysis measures of saved networks."""
+"""The measurements of an analysis of saved networks."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from keras_widerresnet.models import NO_PREPROCESSING
 
 Draw = Callable[[IndexedSplit | ShardedSplit, int], tuple[np.ndarray, np.ndarray]]
 
-PLACES = 12  # numbers of dropped units that are tried, closer where there are few
+PLACES = 12  # number of different counts of dropped units, spaced geometrically
 
 
 @dataclasses.dataclass(frozen=True)
 class Lesions:
-    """Errors 0..1.
+    """Error rates in 0..1.
 
     Args:
-        intact: of the whole network.
-        single: (n,), with each unit dropped alone.
-        counts, several: numbers of dropped units, and errors with random sets of so many (counts, samples).
+        intact: error of the whole network.
+        single: (n,), errors with one unit dropped.
+        counts, several: numbers of dropped units, and errors with random sets of that size (counts, samples).
         pairs, swapped: pairs of units, and errors with them swapped.
-        images: test images that were classified.
+        images: number of test images that were classified.
     """
 
     intact: float
@@ -50,16 +50,16 @@ class Lesions:
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """What was found.
+    """The results of an analysis.
 
     Args:
-        names: of the states, in order; `depths` has one for each.
+        names: names of the states, in order.
         data: name of the data set.
-        settings: how it was measured.
+        settings: the settings of the measurements.
         units: names of the last network's units.
-        stage_begins: whether each of them projects its input, as the first unit of a stage does.
-        depths: effective depths.
-        paths, lesions: of the last network; None if not measured.
+        stage_begins: for each of them, whether it projects its input, as the first unit of a stage does.
+        depths: effective depth of each state.
+        paths, lesions: results for the last network; None if not measured.
     """
 
     names: tuple[str, ...]
@@ -77,16 +77,16 @@ class Analysis:
 
 
 def measure(states: list[Snapshot], data: ImageData, settings: Settings, preprocessing: str = "") -> Analysis:
-    """Effective depth of every state; paths and lesions of the last one alone.
+    """Measures the effective depth of every state, and paths and lesions of the last one only.
 
     Args:
         states: the states, in order.
-        data: whose images are taken.
-        settings: what is measured.
+        data: the data set that provides the images.
+        settings: what to measure.
         preprocessing: as in `loading.takes_pixels`.
 
     Raises:
-        InputError: for a network that is no chain of residual units, does not fit the data, or may normalise images by itself.
+        InputError: if a network is not a chain of residual units, does not fit the data, or may normalise images itself.
     """
     found = []
     for state in states:
@@ -106,9 +106,9 @@ def measure(states: list[Snapshot], data: ImageData, settings: Settings, preproc
 def sampled_images(
     split: IndexedSplit | ShardedSplit, count: int, crop_size: int, seed: int, as_pixels: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` images of a split drawn by `seed`, or all if there are fewer: float32 (count, S, S, 3) as in testing, int32 labels.
+    """Returns `count` images of a split drawn with `seed`, or all if there are fewer: float32 (count, S, S, 3), and int32 labels.
 
-    With `as_pixels` they are of values 0..255, otherwise normalised.
+    Images are cropped as in testing; with `as_pixels` their values are 0..255, otherwise normalised.
     """
 
     def seen(position, raw, label):
@@ -123,10 +123,10 @@ def sampled_images(
 def _checked_size(network: keras.Model, name: str, data: ImageData, settings: Settings) -> int:
     shape = network.input_shape
     if len(network.output_shape) != 2 or network.output_shape[1] != data.classes:
-        raise InputError(f"{name}: outputs must be (images, {data.classes} classes of {data.name}). They are {network.output_shape}")
+        raise InputError(f"{name}: outputs must be (images, {data.classes} classes of {data.name}). Received: {network.output_shape}")
     size = settings.crop_size or shape[1]
     if size is None or shape[1] not in (None, size):
-        raise InputError(f"{name} takes images of {shape[1] or 'any'} pixels: give a --crop_size that fits. Received: {settings.crop_size}")
+        raise InputError(f"{name} needs images of {shape[1] or 'any'} pixels: set a --crop_size that fits. Received: {settings.crop_size}")
     return size
 
 

@@ -1,4 +1,4 @@
-"""Gradient magnitude per path length, as Veit et al. 2016 measured it: through k sampled blocks, past all others by their shortcuts."""
+"""Gradient magnitude per path length (Veit et al. 2016): through k sampled blocks, and the shortcuts of all other units."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ CARRIED = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class PathLengths:
-    """What paths of each length carry.
+    """The gradient along paths of each length.
 
     Args:
-        magnitudes: (n + 1, images), mean norm of the gradient that reaches the first unit's input by one path through k blocks.
-        sampled: (n + 1,), how many paths of each length were measured.
+        magnitudes: (n + 1, images), mean norm of the gradient at the first unit's input along one path through k blocks.
+        sampled: (n + 1,), number of measured paths of each length.
     """
 
     magnitudes: np.ndarray
@@ -35,29 +35,29 @@ class PathLengths:
 
     @property
     def one_path(self) -> np.ndarray:
-        """Float (n + 1,): mean magnitude of one path over the images."""
+        """Mean magnitude of one path over the images, float (n + 1,)."""
         return self.magnitudes.mean(axis=1)
 
     @property
     def counts(self) -> np.ndarray:
-        """Float (n + 1,): number of paths through k of n blocks, the binomial coefficients."""
+        """Number of paths through k of n blocks (the binomial coefficients), float (n + 1,)."""
         return np.array([float(math.comb(self.units, k)) for k in range(self.units + 1)])
 
     @property
     def all_paths(self) -> np.ndarray:
-        """Float (n + 1,): count times magnitude; at least the norm of the sum over these paths."""
+        """Count times magnitude, float (n + 1,): an upper bound of the norm of the sum over these paths."""
         return self.counts * self.one_path
 
     def decay(self) -> tuple[float, float]:
-        """Factor by which the magnitude changes with every block more, and R² of that exponential (least squares of the logarithms)."""
+        """Returns the factor by which each further block changes the magnitude, and R² of this exponential fit (least squares of logs)."""
         kept = self.one_path > 0
         if kept.sum() < 2:
-            raise InputError("No path of more than one length carries a gradient: there is no decay to fit")
+            raise InputError("Paths of at most one length carry a gradient: no decay can be fitted")
         fit = linregress(np.flatnonzero(kept), np.log(self.one_path[kept]))
         return float(np.exp(fit.slope)), float(fit.rvalue**2)
 
     def carrying(self, share: float = CARRIED) -> tuple[int, int]:
-        """The shortest range of path lengths that holds `share` of `all_paths`, first and last."""
+        """Returns the first and last length of the shortest range that has `share` of `all_paths`."""
         total = self.all_paths.cumsum()
         before = np.concatenate([[0.0], total])
         ranges = ((last - first, first, last) for first in range(len(total)) for last in range(first, len(total)))
@@ -68,14 +68,14 @@ class PathLengths:
 def gradient_per_path_length(
     chain: ResidualChain, images: np.ndarray, labels: np.ndarray, *, samples: int = 20, seed: int = 0, loss: Loss = cross_entropy
 ) -> PathLengths:
-    """Measures the gradient of each image's own loss that reaches the first unit's input by paths of every length.
+    """Measures the gradient of the loss of each image at the first unit's input, along paths of every length.
 
-    Batch norm uses its running statistics. A unit that is not on the path lets the gradient pass by its shortcut; a projection and a pool
-    before it are passed always.
+    Batch norm uses its running statistics. In a unit that is not on the path, the gradient takes the shortcut; projections and pools are
+    always part of the path.
 
     Args:
-        images, labels: as the network and the loss take them.
-        samples: paths measured of each length, drawn by `seed` with replacement; where there are no more than that, all of them, once each.
+        images, labels: in the form that the network and the loss expect.
+        samples: paths measured per length, drawn with `seed` and replacement; if there are no more than that, each path is measured once.
     """
     if samples < 1:
         raise InputError(f"`samples` must be 1 or more. Received: {samples}")
@@ -96,7 +96,7 @@ def gradient_per_path_length(
             chosen = tf.reshape(through[:, index], (-1, *[1] * (vectors.shape.rank - 1)))
             at_unit = tf.where(chosen, block(vectors)[0], shortcut(vectors)[0])
             vectors = before(at_unit)[0] if index else at_unit
-        # Of the mean over images each has 1/batch.
+        # The loss is a mean over the batch, so each image has a share of 1/batch.
         flat = tf.reshape(vectors, (samples, images.shape[0], -1)) * images.shape[0]
         return tf.norm(flat, axis=2)
 
@@ -111,7 +111,7 @@ def gradient_per_path_length(
 
 
 def _paths(count: int, length: int, samples: int, generator: np.random.Generator) -> np.ndarray:
-    """Bool (paths, count): the blocks that each path crosses."""
+    """Returns the blocks that each path crosses, bool (paths, count)."""
     if math.comb(count, length) <= samples:
         chosen = list(itertools.combinations(range(count), length))
     else:

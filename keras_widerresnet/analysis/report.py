@@ -1,4 +1,4 @@
-"""The folder of an analysis: tables, pictures, and the report in words computed from the numbers."""
+"""Writes the folder of an analysis: tables, figures, and a report whose text is generated from the numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHOWN_TERMS = 8
 
 
 def write_analysis(folder: pathlib.Path, found: Analysis) -> None:
-    """Writes `FILES` and, as far as measured, `OPTIONAL` into an existing folder."""
+    """Writes `FILES` and those of `OPTIONAL` that were measured into an existing folder."""
     last, paths, lesions = found.last, found.paths, found.lesions
     count = len(found.units)
     figures.unravelled(unravel(count, last.depth), folder / "unravelled")
@@ -83,13 +83,13 @@ def _report(found: Analysis) -> str:
         last.over_deepened(),
         markdown_table(states, ("network", "units", "effective depth", "95 % interval")),
         over_training
-        + "Share of each unit's gradient in the terms that cross m later blocks (exact; norms of each image's own gradient of the unit's "
-        "weights, summed over the images; batch norm with its running statistics; shortcuts, projections and pools count as no block).",
+        + "Share of each unit's gradient in the terms that cross m later blocks (exact; norms of each image's gradient of the unit's "
+        "weights, summed over the images; batch norm with its running statistics; shortcuts, projections and pools are not blocks).",
         "![shares of the gradient](gradient_shares.png)",
         markdown_table(shares, ("unit", "effective depth", *(f"m = {m}" for m in range(shown)))),
         _path_section(found.paths) if found.paths else "",
         _lesion_section(found.lesions, found.stage_begins) if found.lesions else "",
-        "## The ensemble that it is",
+        "## The network as an ensemble",
         "![the unravelled network](unravelled.png)",
         f"```\n{unravel(len(found.units), last.depth)}\n```",
         "## Settings",
@@ -97,7 +97,7 @@ def _report(found: Analysis) -> str:
         f"All numbers: [{RESULTS_FILE}]({RESULTS_FILE}), [{DEPTHS_FILE}]({DEPTHS_FILE}), [{SHARES_FILE}]({SHARES_FILE})"
         + (f", [{PATHS_FILE}]({PATHS_FILE})" if found.paths else "")
         + (f", [{LESIONS_FILE}]({LESIONS_FILE})" if found.lesions else "")
-        + ". Pictures are there as SVG too.",
+        + ". Figures are also available as SVG.",
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 
@@ -107,9 +107,9 @@ def _path_section(paths: PathLengths) -> str:
     first, last = paths.carrying()
     return f"""## Gradient by path length
 
-Norm of the gradient that reaches the first unit's input by single paths through k blocks, past the others by their shortcuts (Veit et al.
-2016). It changes by the factor {factor:.3g} with every block more (R² of the exponential: {fit:.3f}). Multiplied by the number of
-paths, the lengths {first} to {last} of {paths.units} hold 95 %.
+Norm of the gradient at the first unit's input along single paths through k blocks and the shortcuts of all other units (Veit et al.
+2016). Each further block changes it by the factor {factor:.3g} (R² of the exponential fit: {fit:.3f}). Multiplied by the number of
+paths, the lengths {first} to {last} of {paths.units} account for 95 %.
 
 ![gradient by path length](path_lengths.png)"""
 
@@ -119,7 +119,7 @@ def _lesion_section(lesions: Lesions, stage_begins: Sequence[bool]) -> str:
     cost = 100 * (lesions.single - lesions.intact)
     groups = [
         f"{words} {np.median(cost[chosen]):.2f} points (median; {cost[chosen].max():.2f} at most)"
-        for words, chosen in (("a unit within a stage costs", ~begins), ("the first of a stage", begins))
+        for words, chosen in (("a unit within a stage costs", ~begins), ("the first unit of a stage costs", begins))
         if chosen.any()
     ]
     medians = ", ".join(
@@ -132,7 +132,7 @@ def _lesion_section(lesions: Lesions, stage_begins: Sequence[bool]) -> str:
     )
     return f"""## Lesions
 
-The whole network errs on {lesions.intact:.1%} of {lesions.images:,} test images. Dropped alone, {"; ".join(groups)}.
-Median error with random sets dropped: {medians}.{swaps}
+The whole network misclassifies {lesions.intact:.1%} of {lesions.images:,} test images. Dropped on its own, {"; ".join(groups)}.
+Median error by number of randomly dropped units: {medians}.{swaps}
 
 ![lesions](lesions.png)"""

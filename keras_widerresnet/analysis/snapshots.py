@@ -1,4 +1,4 @@
-"""States of networks to analyse, in the order in which they were trained: of runs, and whatever else a model may be."""
+"""The states of networks to analyse, in the order of training: from runs and all other kinds of models."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class Snapshot:
     """A trained state of a network.
 
     Args:
-        name: what to call it.
-        load: makes the network.
-        source: where it comes from; None for a state of a run, whose networks take images as `preprocess_input` makes them.
+        name: name of the state for reports.
+        load: function that returns the network.
+        source: source of the network; None for a state of a run, whose networks expect the output of `preprocess_input`.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Snapshot:
 
 
 def snapshots(models: Sequence[str], options: BuildOptions = BuildOptions()) -> list[Snapshot]:  # noqa: B008 (frozen)
-    """The states that `models` hold, in order.
+    """Returns the states in `models`, in order.
 
     Args:
-        models: whatever `models.find_source` knows but SavedModels. Of a run these are its checkpoints, its best and its final network, by
-            epoch. A run keeps its last two checkpoints; for a finer curve give the `.keras` files of your own callback.
-        options: how networks are built whose weights do not tell it.
+        models: everything that `models.find_source` accepts except SavedModels. The states of a run are its checkpoints, its best and its
+            final network, by epoch. A run keeps its last two checkpoints; for a finer curve use `.keras` files from your own callback.
+        options: how to build networks whose weights do not specify it.
 
     Raises:
-        InputError: for what is none, or a run of segmentation.
+        InputError: if an entry is not a model, or is a segmentation run.
     """
     found = []
     for model in models:
@@ -52,17 +52,17 @@ def snapshots(models: Sequence[str], options: BuildOptions = BuildOptions()) -> 
         if run:
             states = _of_run(run)
             if not states:
-                raise InputError(f"{str(run.path)!r} holds no saved network yet: there is nothing to analyse")
+                raise InputError(f"{str(run.path)!r} does not contain a saved network yet: there is nothing to analyse")
             found += states
             continue
         source = find_source(model, options.model)
-        source.check_is_no_saved_model("whose units cannot be taken apart")
+        source.check_is_no_saved_model("whose units cannot be separated")
         name = source.path.name.split(".")[0] if source.path else source.text
         found.append(
             Snapshot(name, functools.partial(load_network, source, width=options.width, pool_padding=options.pool_padding), source)
         )
     if not found:
-        raise InputError("No network to analyse: give .keras files or run directories with a saved network")
+        raise InputError("No network to analyse: specify .keras files or run directories with a saved network")
     return found
 
 
@@ -91,7 +91,7 @@ def _checkpoints(run: Run, epochs: int) -> list[tuple[float, str]]:
         steps = [int(tf.train.load_checkpoint(path).get_tensor(_STEP)) for path in paths]
     except Exception as error:  # TensorFlow raises many kinds
         raise InputError(f"{str(folder)!r} is damaged: {first_line(error)}") from None
-    # Where the flags leave it to the data: exact for a run that did not stop within an epoch.
+    # Fallback if the flags do not specify it: exact for a run that did not stop within an epoch.
     an_epoch = int(run.number("steps_per_epoch")) or (max(1, steps[-1] // epochs) if steps else 1)
     return [(round(step / an_epoch, 2), path) for step, path in zip(steps, paths, strict=True)]
 

@@ -1,4 +1,4 @@
-"""The unravelled view: n residual units as an ensemble of n + 1 sub-networks, and what of it is trained at an effective depth."""
+"""The unravelled view: n residual units as an ensemble of n + 1 sub-networks, and which blocks are trained at an effective depth."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class SubNetwork:
     """M_k: block k applied to the whole output of units 1 to k - 1; M_0 is the identity (paper).
 
     Args:
-        index: k.
-        trained: for blocks 1 to k, whether the gradient that reaches them by way of this sub-network matters.
+        index: the index k.
+        trained: for blocks 1 to k, whether the gradient through this sub-network is non-negligible.
     """
 
     index: int
@@ -21,7 +21,7 @@ class SubNetwork:
 
     @property
     def fixed_blocks(self) -> tuple[int, ...]:
-        """Numbers, from 1, of the blocks that are not trained in it."""
+        """Numbers, starting from 1, of the blocks that are not trained in this sub-network."""
         return tuple(block for block, trained in enumerate(self.trained, start=1) if not trained)
 
     @property
@@ -35,7 +35,7 @@ class SubNetwork:
 
 @dataclasses.dataclass(frozen=True)
 class Unravelled:
-    """y_n = M_0 + M_1 + … + M_n, each at an effective depth; `str` gives one line a sub-network, fixed blocks in brackets."""
+    """y_n = M_0 + M_1 + … + M_n at an effective depth; `str` returns one line per sub-network, with fixed blocks in brackets."""
 
     effective_depth: int
     networks: tuple[SubNetwork, ...]
@@ -58,17 +58,17 @@ class Unravelled:
 
 
 def unravel(units: int, effective_depth: int | None = None) -> Unravelled:
-    """The ensemble that `units` residual units are.
+    """Returns the ensemble that `units` residual units form.
 
     Args:
-        units: n, 1 or more.
-        effective_depth: l, 1 or more: on the way to block j of M_k the gradient crosses k - j later blocks, and k - j >= l is too many.
-            None: all blocks are trained in all sub-networks.
+        units: number n of units, 1 or more.
+        effective_depth: l, 1 or more: block j of M_k, whose gradient crosses k - j later blocks, is not trained if k - j >= l. If None,
+            all blocks are trained in all sub-networks.
 
     Raises:
-        InputError: for numbers below 1.
+        InputError: if a number is below 1.
     """
     depth = units if effective_depth is None else effective_depth
     if units < 1 or depth < 1:
-        raise InputError(f"Number of units and effective depth must be 1 or more. Received: {units}, {effective_depth}")
+        raise InputError(f"The number of units and the effective depth must be 1 or more. Received: {units}, {effective_depth}")
     return Unravelled(depth, tuple(SubNetwork(k, tuple(k - block < depth for block in range(1, k + 1))) for k in range(units + 1)))

@@ -1,9 +1,9 @@
-"""Weights by name: the pretrained ones of the world, files, and every name and shape checked.
+"""Loads weights by name or file, checking every name and shape.
 
-Nothing here builds a network; `keras_widerresnet.conversion` does, to write files of our own.
+Nothing here builds a network; `keras_widerresnet.conversion` does, to write this package's own files.
 """
 
 import lazy_loader
 
-# The registry is read before Keras is imported: names are looked up when they are first used.
+# Names are resolved lazily, so that the registry can be read before Keras is imported.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

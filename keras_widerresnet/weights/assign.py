@@ -1,4 +1,4 @@
-"""Arrays by layer name -> a model, with nothing left at its initial value in silence."""
+"""Sets the weights of a model from arrays by layer name; no layer silently keeps its initial values."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], sour
 
     Args:
         model: a network with our layer names.
-        arrays: layer name -> arrays in the order and shapes of `layer.weights`; emptied, to need no more memory than the model.
-        source: what to call their origin in an error.
-        ignore_head: whether what `arrays` have behind the features is left aside: a classifier or segmentation head that the model lacks,
-            and whatever else is no layer of a backbone. Other heads than the known ones are told in a warning.
+        arrays: layer name -> arrays in the order and shapes of `layer.weights`; emptied on the way, to save memory.
+        source: name of their origin for error messages.
+        ignore_head: whether to ignore the arrays after the features: a classifier or segmentation head that the model does not have, and
+            any other layer that does not belong to a backbone. Heads other than the known ones are reported in a warning.
 
     Returns:
-        The file's own names of what was left aside.
+        The file's own names of the ignored arrays.
 
     Raises:
-        InputError: with one table of the missing, unused, mismatched and damaged layers; the model is then unchanged.
+        InputError: if layers are missing, unused, mismatched or damaged, listed in one table; the model is then unchanged.
     """
     found = arrays if isinstance(arrays, LayerArrays) else LayerArrays(arrays)
     targets = {layer.name: layer for layer in model.layers if layer.weights}
     unused = [name for name in found if name not in targets]
     missing = [name for name in targets if name not in found]
-    # Where something is missing, what is unused may be just that by another name.
+    # If layers are missing, an unused one may be one of them under another name.
     left = [name for name in unused if ignore_head and (is_of_head(name) if missing else not is_of_backbone(name))]
     rows = _table("missing", missing)
     rows += _table("unused", [found.called(name) for name in unused if name not in left])
@@ -51,9 +51,9 @@ def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], sour
     unknown = [name for name in left if not _is_expected(name, found[name])]
     if unknown:
         names = [own for name in unknown for own in found.verbatim(name)]
-        logger.warning("Of %s these are left aside, since no layer of %r takes them: %s", source, model.name, ", ".join(names))
+        logger.warning("These arrays of %s are ignored, because no layer of %r uses them: %s", source, model.name, ", ".join(names))
     for name, layer in targets.items():
-        layer.set_weights([np.array(array, order="C") for array in arrays.pop(name)])  # lets go of what lies in a file
+        layer.set_weights([np.array(array, order="C") for array in arrays.pop(name)])  # a copy, so that memory-mapped files are released
     return tuple(own for name in left for own in found.verbatim(name))
 
 
@@ -72,7 +72,7 @@ def _mismatched(targets: Mapping[str, keras.Layer], found: LayerArrays) -> list[
 
 
 def _damaged(targets: Mapping[str, keras.Layer], found: LayerArrays) -> Iterator[str]:
-    """Layers of the right shapes whose values cannot be weights."""
+    """Yields the layers with the right shapes but invalid values."""
     for name in targets:
         if reason := next(filter(None, map(_wrong_values, found[name])), ""):
             yield f"{found.called(name)}: {reason}"
@@ -81,20 +81,20 @@ def _damaged(targets: Mapping[str, keras.Layer], found: LayerArrays) -> Iterator
 def _wrong_values(array: np.ndarray) -> str:
     dtype = np.asarray(array).dtype
     if not np.issubdtype(dtype, np.floating):
-        return f"values of type {dtype}, where weights are floating-point numbers"
+        return f"values of type {dtype} instead of floating-point numbers"
     finite = np.isfinite(array)
     return "" if finite.all() else f"{finite.size - np.count_nonzero(finite):,} of {finite.size:,} values are not finite"
 
 
 def _is_expected(name: str, arrays: list[np.ndarray]) -> bool:
-    """Whether a head is one of those that files of features are known to come with: told by nobody, missed by nobody."""
+    """Whether a head is one that feature files are known to include, and can be ignored without a warning."""
     if name == _PSA_CLASSIFIER:
         return [np.shape(array)[-1:] for array in arrays] == [(_PSA_CLASSES,)]
     return is_of_head(name)
 
 
 def _class_hint(targets, arrays) -> str:
-    """Says so when all that is wrong may be the number of classes."""
+    """Returns a hint if the number of classes may be the only mismatch."""
     wanted, found = ({match[1] for name in names if (match := _CLASSIFIER.fullmatch(name))} for names in (targets, arrays))
     if wanted and found and wanted != found:
         return f": they are for classes={'/'.join(sorted(found))}, the model has classes={'/'.join(sorted(wanted))}"
@@ -102,20 +102,20 @@ def _class_hint(targets, arrays) -> str:
 
 
 def _kind_hint(targets, arrays) -> str:
-    """Says so when the file is of another kind of network altogether."""
+    """Returns a hint if the file belongs to another kind of network altogether."""
     if not any(is_of_backbone(name) for name in arrays):
-        return ": none of their names is a layer of these networks"
+        return ": none of their names is a layer of this package's networks"
     missing = [name for name in targets if name not in arrays]
     extra_bias = [name for name, layer in targets.items() if len(arrays.get(name, ())) == len(layer.weights) + 1]
     if extra_bias and missing and all(name.startswith("bn") for name in missing):
-        return ": they are of a network for inference whose batch norms are folded into its convolutions"
+        return ": they come from an inference network whose batch norms are folded into its convolutions"
     return ""
 
 
 def _features_hint(targets, arrays, ignore_head: bool) -> str:
-    """Says so when the features are all there, and only what is behind them differs."""
+    """Returns a hint if the features fit and only the layers after them differ."""
     features = {name: layer for name, layer in targets.items() if is_of_backbone(name)}
     others = [name for name in arrays if is_of_backbone(name) and name not in features]
     if ignore_head or others or any(name not in arrays for name in features) or _mismatched(features, arrays):
         return ""
-    return ": their features do, with include_top=False, and what is behind them does not"
+    return ": only the features fit, with include_top=False, and not the layers after them"

@@ -1,4 +1,4 @@
-"""Which published file a file is: a file is known by its checksum, whatever its name."""
+"""Identifies published files by their checksum, whatever their name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def checksums(path: str | pathlib.Path) -> tuple[str, str]:
-    """md5 and sha256 of a file, in hexadecimal, from one reading.
+    """Returns md5 and sha256 of a file in hexadecimal, reading it once.
 
     Raises:
         InputError: if the file cannot be read.
@@ -30,7 +30,7 @@ def checksums(path: str | pathlib.Path) -> tuple[str, str]:
 
 
 def recognise(md5: str, sha256: str) -> tuple[Pretrained, OriginalFile] | None:
-    """The record of the published file with one of these checksums; None for any other file."""
+    """Returns the record and published file with one of these checksums; None for any other file."""
     for record in PRETRAINED.values():
         for file in record.files:
             if md5 == file.md5 or sha256 == file.sha256:
@@ -39,7 +39,7 @@ def recognise(md5: str, sha256: str) -> tuple[Pretrained, OriginalFile] | None:
 
 
 def check_known(source: str | pathlib.Path, structure: str | Structure) -> None:
-    """Raises an `InputError` if `source` cannot be read, or is a published file of another structure."""
+    """Raises `InputError` if `source` cannot be read, or is a published file of another structure."""
     known = recognise(*checksums(source))
     if known and not same_network(known[0].structure, structure):
-        raise InputError(f"{str(source)!r} is {known[1].name}: it is of Model {known[0].structure}, not of {structure}")
+        raise InputError(f"{str(source)!r} is {known[1].name}: it belongs to Model {known[0].structure}, not to {structure}")

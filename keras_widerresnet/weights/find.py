@@ -1,4 +1,4 @@
-"""`weights="imagenet"` to arrays: the places where weights may lie, in order, and what is said when they are nowhere."""
+"""Finds the weights that a name such as `"imagenet"` refers to: the places to search, in order, and the error if none has them."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ def find_weights(
     activation: str = "relu",
     pool_padding: str = "ceil",
 ) -> LayerArrays:
-    """The arrays that `weights` names, for a network of the given kind.
+    """Returns the arrays that `weights` names, for a network of the given kind.
 
     Args:
         weights: `"imagenet"`, a name of `PRETRAINED`, or the path of a `.weights.h5`, `.keras` or original file.
         structure: the network's structure.
-        include_top: whether a classifier is wanted; without, the weights may be of either kind of network, or of features alone.
-        activation, pool_padding: what the network is built with.
+        include_top: whether a classifier is needed; if not, the weights may belong to either kind of network, or be features only.
+        activation, pool_padding: options with which the network is built.
 
     Returns:
-        Layer name -> arrays in Keras' order and layout; those of a `.params` file stay in the file until they are used.
+        Layer name -> arrays in Keras' order and layout; those of a `.params` file are memory-mapped.
 
     Raises:
-        InputError: if there is nothing of that name, if it belongs to another network, or if it cannot be found, read or downloaded.
+        InputError: if nothing has that name, the weights belong to another network, or they cannot be found, read or downloaded.
     """
     text = str(weights)
     record = find_record(text, structure)
@@ -61,8 +61,8 @@ def find_weights(
             return read_keras_weights(text)
         names = ("imagenet", *PRETRAINED)
         if not pathlib.Path(text).is_file():
-            wanted = f"`weights` is None, the path of a file, or one of {', '.join(names)}"
-            raise InputError(f"{wanted}; and there is no file {text!r}{did_you_mean(text, names)}")
+            wanted = f"`weights` must be None, the path of an existing file, or one of {', '.join(names)}"
+            raise InputError(f"{wanted}. Received: {text!r}{did_you_mean(text, names)}")
         check_known(text, structure)
         original = read_original(text)
         if original.activation:
@@ -77,32 +77,32 @@ def find_weights(
 
 
 def home() -> pathlib.Path:
-    """The cache of weights: `KERAS_WIDERRESNET_HOME`, else `keras_widerresnet` in Keras' cache directory."""
+    """Returns the folder of the weights cache: `KERAS_WIDERRESNET_HOME`, or else `keras_widerresnet` in Keras' cache directory."""
     place = os.environ.get("KERAS_WIDERRESNET_HOME")
     keras_home = os.environ.get("KERAS_HOME") or pathlib.Path.home() / ".keras"
     return pathlib.Path(place) if place else pathlib.Path(keras_home) / "keras_widerresnet"
 
 
 def converted_name(record: Pretrained, file: OriginalFile) -> str:
-    """The name under which the conversion of an original is looked for, e.g. `"imagenet-a1.weights.h5"`."""
+    """Returns the file name of the conversion of an original, e.g. `"imagenet-a1.weights.h5"`."""
     return f"{record.name}{'' if file.include_top else '-notop'}.weights.h5"
 
 
 def find_file(record: Pretrained, include_top: bool = True) -> pathlib.Path:
-    """The file that holds the weights of a record, converted or original, after a download where that is needed.
+    """Returns the file that contains the weights of a record, converted or original; downloads it if necessary.
 
     Places, in order: a converted file in the cache; an original in the cache, under its official name; a converted or original file in
     `saved_models/` (of the working directory, and of the repository); an original in the folder, or the file,
-    `KERAS_WIDERRESNET_WEIGHTS_DIR`; the record's addresses. An original from outside the cache is recognised by its checksum, and kept in
-    the cache under its official name: what lies there is read without a checksum.
+    `KERAS_WIDERRESNET_WEIGHTS_DIR`; the record's addresses. An original from outside the cache is recognised by its checksum and added to
+    the cache under its official name; files in the cache are read without checking their checksum.
 
     Args:
-        record: which weights.
-        include_top: whether only files with the classifier or head will do.
+        record: the weights to find.
+        include_top: whether to accept only files with the classifier or head.
 
     Raises:
-        InputError: with the places looked at, the files with their checksums, what was refused, and the command to run; or if the cache
-            cannot be written.
+        InputError: if no file is found: the message lists the places searched, the files with their checksums, the rejected files, and
+            the command to run; or if the cache cannot be written.
     """
     files = [file for file in record.files if file.include_top or not include_top]
     converted, originals = [converted_name(record, file) for file in files], [file.name for file in files]
@@ -128,11 +128,11 @@ def find_file(record: Pretrained, include_top: bool = True) -> pathlib.Path:
 def _check_fits(record: Pretrained, structure: Structure, include_top: bool, activation: str, pool_padding: str) -> None:
     if not same_network(record.structure, structure):
         raise InputError(
-            f"weights={record.name!r} are of Model {record.structure} and fit the shapes, but not the halvings, of similar networks: "
-            f"use WideResNet{record.structure}. Received: {structure.name or structure}"
+            f"weights={record.name!r} belong to Model {record.structure}; networks with the same shapes may still halve the resolution "
+            f"differently: use WideResNet{record.structure}. Received: {structure.name or structure}"
         )
     if include_top and record.classifier_convs:
-        raise InputError(f"weights={record.name!r} are of a segmentation network: use WideResNetFCN, or include_top=False")
+        raise InputError(f"weights={record.name!r} belong to a segmentation network: use WideResNetFCN, or include_top=False")
     if include_top and not record.include_top:
         raise InputError(f"weights={record.name!r} have no classifier: use include_top=False")
     _check_activation(f"weights={record.name!r}", record.activation, activation)
@@ -146,7 +146,7 @@ def _check_activation(what: str, needed: str, given: str) -> None:
 
 
 def _originals(folders: Sequence[pathlib.Path], official_names: Sequence[str]) -> list[pathlib.Path]:
-    """What may be an original, those of an official name first: each one looked at costs a checksum over hundreds of megabytes."""
+    """Returns the files that may be originals, official names first: checking one takes a checksum over hundreds of megabytes."""
     entries = [path for folder in folders for path in ([folder] if folder.is_file() else sorted(folder.glob("*")))]
     found = [path for path in entries if path.is_file() and path.name.endswith(ORIGINAL_SUFFIXES) and not path.name.endswith(".weights.h5")]
     return sorted(found, key=lambda path: path.name not in official_names)
@@ -160,12 +160,12 @@ def _recognised(path: pathlib.Path, files: Sequence[OriginalFile], refused: list
     for file in files:
         if not found and path.name == file.name:
             refused.append(f"{path} (its checksum is {f'sha256 {sha256}' if file.sha256 else f'md5 {md5}'}, not {file.checksum})")
-            logger.warning("Refused %s", refused[-1])
+            logger.warning("Rejected %s", refused[-1])
     return None
 
 
 def _kept(path: pathlib.Path, file: OriginalFile, origin: str, record: Pretrained) -> pathlib.Path:
-    """The original in the cache, under its official name."""
+    """Adds an original to the cache under its official name and returns its path there."""
     output = home() / file.name
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -182,14 +182,14 @@ def _kept(path: pathlib.Path, file: OriginalFile, origin: str, record: Pretraine
 
 @contextlib.contextmanager
 def _downloaded(address: str, file: OriginalFile, refused: list[str]) -> Iterator[pathlib.Path | None]:
-    """The downloaded file in a folder that is gone afterwards; None, with the reason in `refused`, where that failed."""
+    """Yields the downloaded file in a temporary folder; None if the download failed, with the reason added to `refused`."""
     try:
         home().mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"The cache {str(home())!r} cannot be made ({error.strerror}); KERAS_WIDERRESNET_HOME names another") from None
+        raise InputError(f"The cache {str(home())!r} cannot be created ({error.strerror}); KERAS_WIDERRESNET_HOME sets another") from None
     before = socket.getdefaulttimeout()
     with tempfile.TemporaryDirectory(prefix=".download-", dir=home()) as folder:
-        socket.setdefaulttimeout(TIMEOUT_SECONDS)  # a silent host must not hang us; urllib has no other handle
+        socket.setdefaulttimeout(TIMEOUT_SECONDS)  # so that an unresponsive host does not block; urllib has no other setting
         try:
             algorithm, digest = file.checksum.split()
             path = keras.utils.get_file(file.name, address, file_hash=digest, hash_algorithm=algorithm, cache_dir=folder, cache_subdir="")
@@ -204,14 +204,14 @@ def _downloaded(address: str, file: OriginalFile, refused: list[str]) -> Iterato
 def _nowhere(
     record: Pretrained, files: Sequence[OriginalFile], folders: Sequence[pathlib.Path], pointed: str | None, refused: Sequence[str]
 ) -> str:
-    lines = [f"The weights {record.name!r} were not found.", "Looked at, in this order:"]
+    lines = [f"The weights {record.name!r} were not found.", "Searched, in this order:"]
     lines += [f"  {home() / converted_name(record, file)}" for file in files]
     lines += [f"  {home() / file.name}" for file in files]
     lines += [f"  {folder}" for folder in folders]
     lines += [] if pointed else ["  KERAS_WIDERRESNET_WEIGHTS_DIR (not set)"]
-    lines += [f"  {address}" for file in files for address in file.addresses] or ["  no address is known: the official host is off"]
+    lines += [f"  {address}" for file in files for address in file.addresses] or ["  no address is known: the official host is offline"]
     if refused:
-        lines += ["Refused or failed:", *(f"  {reason}" for reason in refused)]
-    lines += ["Files that hold them:", *(f"  {file.name}, {file.checksum}" for file in files)]
-    lines += [f"Licence: {record.licence}.", "Once you have one of them, whatever its name:"]
+        lines += ["Rejected or failed:", *(f"  {reason}" for reason in refused)]
+    lines += ["Files that contain them:", *(f"  {file.name}, {file.checksum}" for file in files)]
+    lines += [f"Licence: {record.licence}.", "Once you have one of these files, under any name, run:"]
     return "\n".join([*lines, f"  python scripts/convert_weights.py --source=FILE --model={record.name}"])

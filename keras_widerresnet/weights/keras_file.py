@@ -1,4 +1,4 @@
-"""Keras' own weight files read by layer name (Keras itself goes by order)."""
+"""Reads Keras' own weight files by layer name (Keras itself matches layers by order)."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.weights.layers import LayerArrays
 
 _ARCHIVE_MEMBER, _ARCHIVE_CONFIG = "model.weights.h5", "config.json"
-_LEGACY_ORDER = ("kernel", "gamma", "bias", "beta", "moving_mean", "moving_variance")  # as a layer's weights come
+_LEGACY_ORDER = ("kernel", "gamma", "bias", "beta", "moving_mean", "moving_variance")  # the order of a layer's weights
 _WITHOUT_WEIGHTS = {"optimizer", "optimizer_weights", "seed_generator"}
-_MOST_COMPRESSED = 1100  # no filter of HDF5 packs values more tightly
+_MOST_COMPRESSED = 1100  # the highest compression ratio that HDF5 filters can reach
 
 
 def read_keras_weights(path: str | pathlib.Path) -> LayerArrays:
-    """The arrays of each layer in a `.weights.h5` file, a `.keras` archive, or an `.h5` file of earlier versions of Keras.
+    """Reads the arrays of each layer in a `.weights.h5` file, a `.keras` archive, or an `.h5` file of earlier versions of Keras.
 
     Returns:
-        Layer name -> its arrays in Keras' order (kernel, bias; gamma, beta, moving mean, moving variance), of nested models too; layers
-        without any are left out.
+        Layer name -> its arrays in Keras' order (kernel, bias; gamma, beta, moving mean, moving variance), including
+        those of nested models; layers without arrays are omitted.
 
     Raises:
         InputError: if the file does not exist, is of another kind, or is damaged.
     """
     path = pathlib.Path(path)
     if not path.is_file():
-        raise InputError(f"No weights file at {str(path)!r}. `weights` is None, 'imagenet' or the path of a .weights.h5 or .keras file")
+        raise InputError(f"No weights file at {str(path)!r}. `weights` must be None, 'imagenet' or the path of an existing file")
     try:
         if path.suffix == ".keras":
             with zipfile.ZipFile(path) as archive, archive.open(_ARCHIVE_MEMBER) as member, h5py.File(member) as file:
@@ -40,11 +40,11 @@ def read_keras_weights(path: str | pathlib.Path) -> LayerArrays:
                 return read_layers(file)
     except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, zipfile.BadZipFile) as error:
         raise InputError(f"{str(path)!r} is damaged or not a Keras weights file: {error}") from None
-    raise InputError(f"Weights files end in .weights.h5 or .keras. Received: {str(path)!r}")
+    raise InputError(f"The name of a weights file must end in .weights.h5 or .keras. Received: {str(path)!r}")
 
 
 def is_keras_archive(path: pathlib.Path) -> bool:
-    """Whether a file is a `.keras` archive by its content, whatever its name."""
+    """Whether the content of a file is a `.keras` archive, whatever its name."""
     try:
         with zipfile.ZipFile(path) as archive:
             return _ARCHIVE_MEMBER in archive.namelist()
@@ -53,7 +53,7 @@ def is_keras_archive(path: pathlib.Path) -> bool:
 
 
 def model_config(path: pathlib.Path) -> str:
-    """The configuration, as JSON, of the whole model that a `.keras` archive, or an `.h5` file of earlier versions of Keras, holds.
+    """Returns the model configuration in a `.keras` archive, or in an `.h5` file of earlier versions of Keras, as JSON.
 
     Empty for any other file.
     """
@@ -69,27 +69,27 @@ def model_config(path: pathlib.Path) -> str:
 
 
 def read_layers(file: h5py.File) -> LayerArrays:
-    """The arrays of each layer of an open file, in Keras 3's layout or in that of earlier versions.
+    """Returns the arrays of each layer of an open file, in the layout of Keras 3 or of earlier versions.
 
     Raises:
-        InputError: for a name that is there twice, or an array that is not all there.
+        InputError: if a layer name occurs twice, or an array is incomplete.
     """
     arrays: dict[str, list[np.ndarray]] = {}
     for name, found in _layers(file["layers"]) if "layers" in file else _legacy_layers(file):
         if name in arrays:
-            raise InputError(f"it holds two layers named {name!r}")
+            raise InputError(f"it contains two layers named {name!r}")
         arrays[name] = found
     return LayerArrays(arrays)
 
 
 def values(dataset: h5py.Dataset) -> np.ndarray:
-    """What a dataset holds.
+    """Returns the values of a dataset.
 
     Raises:
-        InputError: if fewer bytes are stored than its shape has; nothing is then allocated.
+        InputError: if fewer bytes are stored than its shape requires; nothing is then allocated.
     """
     if dataset.nbytes > _MOST_COMPRESSED * dataset.id.get_storage_size():
-        raise InputError(f"{dataset.name} of shape {dataset.shape} is not all there")
+        raise InputError(f"{dataset.name} of shape {dataset.shape} is incomplete")
     return dataset[()]
 
 
@@ -107,7 +107,7 @@ def _layers(root: h5py.Group) -> Iterator[tuple[str, list[np.ndarray]]]:
 
 
 def _legacy_layers(file: h5py.File) -> Iterator[tuple[str, list[np.ndarray]]]:
-    """A group for each layer, in which the layer's name comes again before the name of each array."""
+    """Yields the layers of a file with one group per layer, in which the layer's name is repeated before that of each array."""
     found: dict[str, dict[str, h5py.Dataset]] = {}
 
     def visit(name: str, item: object) -> None:

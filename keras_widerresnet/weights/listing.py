@@ -1,4 +1,4 @@
-"""The pretrained weights as a table for people."""
+"""The pretrained weights as a human-readable table."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrai
 
 HEADERS = ("name", "network", "classes", "MB", "file", "licence", "published result")
 WIDTHS = (None, 36, None, None, 44, 24, 36)
-# The networks' own defaults, which a call need not say.
+# Defaults of the networks, which a call may omit.
 _CLASSIFIER_DEFAULTS = {"include_top": True, "activation": "relu", "pool_padding": None}
 _SEGMENTER_DEFAULTS = {"structure": "A1", "classes": 21, "classifier_convs": 2}
 
 
 def list_weights() -> None:
-    """Prints a table of the weights that `weights=` takes by name.
+    """Prints a table of the weights that `weights=` accepts by name.
 
-    A row has the name, the call that builds the network, the number of classes, the size of the float32 parameters and statistics in MB
-    (10^6 bytes), the files that hold them and whether an address is known to download them from, the licence, and the published result.
+    Each row shows the name, the call that builds the network, the number of classes, the size of the float32 parameters and statistics
+    in MB (10^6 bytes), the files that contain them and whether a download address is known, the licence, and the published result.
     """
     from tabulate import tabulate
 
@@ -35,7 +35,7 @@ def list_weights() -> None:
 
 
 def network_call(record: Pretrained) -> str:
-    """The Python expression that builds a record's network with its weights, e.g. `WideResNetA1(weights="imagenet-a1")`."""
+    """Returns the Python expression that builds a record's network with its weights, e.g. `WideResNetA1(weights="imagenet-a1")`."""
     defaults = _SEGMENTER_DEFAULTS if record.classifier_convs else _CLASSIFIER_DEFAULTS
     options = {name: getattr(record, name) for name, usual in defaults.items() if getattr(record, name) != usual}
     if "structure" in options:
@@ -49,6 +49,6 @@ def _written(value: object) -> str:
 
 
 def _file(file: OriginalFile) -> str:
-    kind = "" if file.include_top else ", features alone"
+    kind = "" if file.include_top else ", features only"
     place = "address known" if file.addresses else "no address known; put the file into saved_models/ or KERAS_WIDERRESNET_WEIGHTS_DIR"
     return f"{file.name}{kind}: {place}"

@@ -1,7 +1,7 @@
-"""MXNet's `.params` files read and written without MXNet.
+"""Reads and writes MXNet's `.params` files without MXNet.
 
-Source: the MXNet NDArray file format, versions 0 (2016-17) to 3. All numbers are little endian. A file is arrays, then their names:
-u64 0x112, u64 0, u64 count, the arrays, u64 count, and per name a u64 length and its bytes. An array is a header, then its values:
+Source: the MXNet NDArray file format, versions 0 (2016-17) to 3. All numbers are little endian. A file contains arrays, then their names:
+u64 0x112, u64 0, u64 count, the arrays, u64 count, and per name a u64 length and its bytes. An array consists of a header and its values:
 
     version 0   u32 dimensions, u32 per dimension
     version 1   u32 0xF993FAC8, u32 dimensions, i64 per dimension
@@ -32,28 +32,28 @@ CPU_DEVICE = (1, 0)
 DTYPES = tuple(np.dtype(code) for code in ("<f4", "<f8", "<f2", "u1", "<i4", "i1", "<i8"))  # in the order of MXNet's codes
 PREFIXES = ("arg:", "aux:")
 PREFIX_LENGTH = 4
-MAX_DIMENSIONS = 32  # as many as every NumPy release allows
-MAX_ARRAYS = 100_000  # with the next line, bounds what Python adds to the bytes of a hostile file
+MAX_DIMENSIONS = 32  # supported by every NumPy release
+MAX_ARRAYS = 100_000  # with the next line, bounds Python's memory overhead for a hostile file
 MAX_NAME_BYTES = 4096
 MIN_ARRAY_BYTES = 21  # version 0 with one uint8
 MIN_NAME_BYTES = 8 + PREFIX_LENGTH + 1
 
 
 def read_params(path: str | pathlib.Path, mapped: bool = False) -> dict[str, np.ndarray]:
-    """The arrays of an MXNet `.params` file (MXNet NDArray file format, versions 0 to 3).
+    """Reads the arrays of an MXNet `.params` file (MXNet NDArray file format, versions 0 to 3).
 
-    Every size is compared with the bytes left in the file before anything is read or allocated, so a damaged or hostile file costs no more
-    memory than its size. Arrays of zero size are refused: up to version 2 they stand for "no array", and no parameter is empty.
+    Every size is compared with the bytes left in the file before anything is read or allocated, so a damaged or hostile file takes no more
+    memory than its size. Arrays of size zero are rejected: up to version 2 they mean "no array", and no parameter is empty.
 
     Args:
         path: the file.
-        mapped: give read-only arrays that lie in the file and are read when they are used, rather than copies in memory.
+        mapped: whether to return read-only, memory-mapped arrays, which are read when they are used, instead of copies in memory.
 
     Returns:
         Name with its `arg:` or `aux:` prefix -> array of the dtype in the file, in the file's order.
 
     Raises:
-        InputError: if there is no such file, or it is damaged or of another kind; the message gives the byte offset.
+        InputError: if the file does not exist, is damaged or of another kind; the message states the byte offset.
     """
     path = pathlib.Path(path)
     try:
@@ -66,20 +66,20 @@ def read_params(path: str | pathlib.Path, mapped: bool = False) -> dict[str, np.
 
 
 def write_params(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray], version: int = 2) -> None:
-    """Writes an MXNet `.params` file (MXNet NDArray file format), complete or not at all.
+    """Writes an MXNet `.params` file (MXNet NDArray file format), completely or not at all.
 
     Args:
         path: the file, replaced if it exists.
         arrays: name with its `arg:` or `aux:` prefix -> array of a dtype in `DTYPES`, of any byte order.
-        version: 0 to 3. MXNet 1.x reads 0 to 2, and 3 under NumPy shape semantics; only 3 holds scalars.
+        version: 0 to 3. MXNet 1.x reads 0 to 2, and 3 under NumPy shape semantics; only 3 can store scalars.
 
     Raises:
-        InputError: for a version, name, dtype or shape that the file cannot hold; nothing is then written.
+        InputError: if the file cannot store a version, name, dtype or shape; nothing is then written.
     """
     if version not in (0, *VERSION_MAGICS):
-        raise InputError(f"`version` is 0, 1, 2 or 3. Received: {version!r}")
+        raise InputError(f"`version` must be 0, 1, 2 or 3. Received: {version!r}")
     if len(arrays) > MAX_ARRAYS:
-        raise InputError(f"A .params file holds at most {MAX_ARRAYS} arrays. Received: {len(arrays)}")
+        raise InputError(f"A .params file can store at most {MAX_ARRAYS} arrays. Received: {len(arrays)}")
     headers = [_array_header(name, array, version) for name, array in arrays.items()]
     names = [name.encode() for name in arrays]
     with replacing(path) as temporary, temporary.open("wb") as file:
@@ -93,7 +93,7 @@ def write_params(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray], ver
 
 
 class _Reader:
-    """An open file whose sizes are checked against the bytes left before they are used."""
+    """An open file; its sizes are checked against the bytes left before they are used."""
 
     def __init__(self, path: pathlib.Path, file: io.BufferedReader, mapped: bool):
         self.path = path
@@ -115,14 +115,14 @@ class _Reader:
             raise self.error(self.offset, f"{what} in {size} bytes", f"{self.left} bytes before the end of the file")
 
     def fill(self, buffer: bytearray | memoryview, size: int, what: str) -> None:
-        """Reads `size` bytes into `buffer`, which is exactly as long."""
+        """Reads `size` bytes into `buffer`, which must have exactly that length."""
         received = self.file.readinto(buffer)
         if received != size:  # the file has shrunk since it was opened
             raise self.error(self.offset, f"{what} in {size} bytes", f"{received} bytes")
         self.offset += size
 
     def map(self, shape: tuple[int, ...], dtype: np.dtype, size: int) -> np.ndarray:
-        """The next `size` bytes as an array in the file, skipped here."""
+        """Returns the next `size` bytes as a memory-mapped array, and skips them."""
         array = np.memmap(self.file, dtype, "r", self.offset, shape)
         self.offset += size
         self.file.seek(self.offset)
@@ -135,11 +135,11 @@ class _Reader:
         return data
 
     def integers(self, layout: str, what: str) -> tuple[int, ...]:
-        """Little-endian integers in the notation of `struct`."""
+        """Reads little-endian integers, in the notation of `struct`."""
         return struct.unpack(f"<{layout}", self.take(struct.calcsize(f"<{layout}"), what))
 
     def integer(self, layout: str, what: str, lowest: int, highest: int) -> int:
-        """One integer that must lie within `lowest` to `highest`."""
+        """Reads one integer, which must lie between `lowest` and `highest`."""
         offset = self.offset
         (value,) = self.integers(layout, what)
         if not lowest <= value <= highest:
@@ -160,7 +160,7 @@ def _read_list(reader: _Reader) -> dict[str, np.ndarray]:
         offset = reader.offset
         name = _read_name(reader)
         if name in named:
-            raise reader.error(offset, "a name of its own for every array", f"{name!r} again")
+            raise reader.error(offset, "a unique name for every array", f"{name!r} again")
         named[name] = array
     if reader.left:
         raise reader.error(reader.offset, "the end of the file", f"{reader.left} more bytes")
@@ -186,7 +186,7 @@ def _read_array(reader: _Reader) -> np.ndarray:
         raise reader.error(shape_offset, "a shape of positive numbers", shape)
     reader.integers("2i", "the device type and id")
     dtype = DTYPES[reader.integer("i", "a dtype code", 0, len(DTYPES) - 1)]
-    size = math.prod(shape) * dtype.itemsize  # of Python's integers, which cannot overflow
+    size = math.prod(shape) * dtype.itemsize  # Python's integers cannot overflow
     what = f"{dtype} values of shape {shape}"
     reader.require(size, what)
     if reader.mapped and shape:
@@ -213,16 +213,16 @@ def _read_name(reader: _Reader) -> str:
 
 
 def _array_header(name: str, array: np.ndarray, version: int) -> bytes:
-    """The bytes before the values of an array, once it is known that `read_params` accepts its name, shape and dtype."""
+    """Returns the header of an array, after checking that `read_params` accepts its name, shape and dtype."""
     if not name.startswith(PREFIXES) or not PREFIX_LENGTH < len(name.encode()) <= MAX_NAME_BYTES:
-        raise InputError(f"Names begin with {' or '.join(PREFIXES)} and have at most {MAX_NAME_BYTES} bytes. Received: {name!r}")
+        raise InputError(f"Names must begin with {' or '.join(PREFIXES)} and have at most {MAX_NAME_BYTES} bytes. Received: {name!r}")
     dtype = array.dtype.newbyteorder("<")
     if dtype not in DTYPES:
-        raise InputError(f"{name}: .params files hold {', '.join(known.name for known in DTYPES)}. Received: {array.dtype}")
+        raise InputError(f"{name}: .params files can store {', '.join(known.name for known in DTYPES)}. Received: {array.dtype}")
     lowest, longest = (0, 2**63 - 1) if version == 3 else (1, 2**32 - 1 if version == 0 else 2**63 - 1)
     if not lowest <= array.ndim <= MAX_DIMENSIONS or not all(1 <= length <= longest for length in array.shape):
         limits = f"{lowest} to {MAX_DIMENSIONS} dimensions of 1 to {longest}"
-        raise InputError(f"{name}: arrays of version {version} have {limits}. Received: shape {array.shape}")
+        raise InputError(f"{name}: arrays of version {version} must have {limits}. Received: shape {array.shape}")
     header = struct.pack("<I", VERSION_MAGICS[version]) if version else b""
     header += struct.pack("<i", DENSE_STORAGE) if version >= 2 else b""
     header += struct.pack(f"<I{array.ndim}{'q' if version else 'I'}", array.ndim, *array.shape)

@@ -1,7 +1,7 @@
-"""The official release's parameter names and layouts (MXNet) against Keras' layers.
+"""Converts between the official release's parameter names and layouts (MXNet) and Keras' layers.
 
-A layer carries the official name without its suffix: layer `res2a_branch2a` holds `res2a_branch2a_weight`. Official kernels are
-OIHW and dense weights (out, in); Keras has HWIO and (in, out).
+A layer has the official name without its suffix: layer `res2a_branch2a` holds `res2a_branch2a_weight`. Official kernels are
+OIHW and dense weights (out, in); Keras uses HWIO and (in, out).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ SUFFIXES = {
 
 
 def parameter_names(layer: keras.Layer) -> list[str]:
-    """Official names of `layer.weights`, in their order, without the `arg:` and `aux:` of a checkpoint."""
+    """Returns the official names of `layer.weights`, in order, without the `arg:` and `aux:` of a checkpoint."""
     if not layer.weights:
         return []
     return [f"{layer.name}_{suffix}" for suffix in SUFFIXES[type(layer).__name__][: len(layer.weights)]]
 
 
 def official_shapes(model: keras.Model) -> dict[str, tuple[int, ...]]:
-    """Official parameter name -> its shape in the official layout, for every weight of the model."""
+    """Returns official parameter name -> shape in the official layout, for every weight of the model."""
     return {
         name: to_official(np.broadcast_to(np.float32(0), tuple(weight.shape))).shape
         for layer in model.layers
@@ -38,21 +38,21 @@ def official_shapes(model: keras.Model) -> dict[str, tuple[int, ...]]:
 
 
 def to_official(array: np.ndarray) -> np.ndarray:
-    """A Keras kernel (HWIO), dense weight (in, out) or vector in the official layout."""
+    """Converts a Keras kernel (HWIO), dense weight (in, out) or vector to the official layout."""
     return np.transpose(array, (3, 2, 0, 1)) if array.ndim == 4 else array.T
 
 
 def to_keras(array: np.ndarray) -> np.ndarray:
-    """An official kernel (OIHW), dense weight (out, in) or vector in Keras' layout."""
+    """Converts an official kernel (OIHW), dense weight (out, in) or vector to Keras' layout."""
     return np.transpose(array, (2, 3, 1, 0)) if array.ndim == 4 else array.T
 
 
 def layer_arrays(parameters: Mapping[str, np.ndarray], own_names: Mapping[str, str] | None = None) -> LayerArrays:
-    """Official parameters, without `arg:` and `aux:`, by layer, in Keras' order and layout (views, not copies).
+    """Groups official parameters, without `arg:` and `aux:`, by layer, in Keras' order and layout (views, not copies).
 
     Args:
-        parameters: official name -> array in the official layout; a name that is none is a layer of its own.
-        own_names: official name -> the file's own, where that is another.
+        parameters: official name -> array in the official layout; any other name becomes a layer of its own.
+        own_names: official name -> the file's own name, if it differs.
     """
     arrays: dict[str, dict[str, np.ndarray]] = {}
     names: dict[str, list[str]] = {}
@@ -72,10 +72,10 @@ def assign_official(model: keras.Model, parameters: Mapping[str, np.ndarray], so
     Args:
         model: a network with our layer names.
         parameters: official name (without `arg:`/`aux:`) -> array in the official layout.
-        source: what to call their origin in an error.
-        ignore_head: whether a classifier or segmentation head that the model lacks is left aside.
+        source: name of their origin for error messages.
+        ignore_head: whether to ignore a classifier or segmentation head that the model does not have.
 
     Raises:
-        InputError: with one table of what is missing, unused or of another shape; the model is then unchanged.
+        InputError: if parameters are missing, unused or of another shape, listed in one table; the model is then unchanged.
     """
     assign_weights(model, layer_arrays(parameters), source, ignore_head)

@@ -1,6 +1,6 @@
-"""Original checkpoints of several kinds read as official parameters: names and layouts of the release, whatever the file's own.
+"""Reads original checkpoints of several kinds as official parameters, with the names and layouts of the release.
 
-The kinds are those of the official release, of the InPlace-ABN release, of psa's resnet38d, of resnet38d-tf, and Keras' own.
+The supported kinds are those of the official release, the InPlace-ABN release, psa's resnet38d and resnet38d-tf, and Keras' own.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ INPLACE_ABN_EPSILON = 1e-5
 OFFICIAL_KIND, KERAS_KIND = "mxnet", "keras"
 _COUNTERS = ".num_batches_tracked"
 _STEMS = ("conv1a.weight", "mod1.conv1.weight")  # of psa and of InPlace-ABN
-_USUAL_STATES = ("state_dict", "model_state_dict", "model")  # of several in a checkpoint
+_USUAL_STATES = ("state_dict", "model_state_dict", "model")  # preferred if a checkpoint contains several
 _MOST_LEVELS = 5
-PSA_CLASSIFIER = "fc8_weight"  # of VOC's 20 classes, a 1x1 convolution without bias: no official layer is like it
+PSA_CLASSIFIER = "fc8_weight"  # for VOC's 20 classes, a 1x1 convolution without bias: it has no official counterpart
 _CONV_OF_H5 = {"b1": "branch1", "b2": "branch2a", "b3": "branch2b1", "b4": "branch2b2"}
 _NORM_OF_H5 = {"b0": "branch2a", "b2": "branch2b1", "b3": "branch2b2"}
 _CONV_OF_INPLACE = {"proj_conv": "branch1", "convs.conv1": "branch2a", "convs.conv2": "branch2b1", "convs.conv3": "branch2b2"}
@@ -42,12 +42,12 @@ class Original:
     """The parameters of an original file.
 
     Args:
-        kind: `"mxnet"` (official release), `"psa"` (PyTorch), `"inplace_abn"` (PyTorch), `"resnet38d-tf"` (HDF5), or `"keras"` for a file
-            that Keras wrote of a network of this package.
-        parameters: official name (without `arg:`/`aux:`) -> array in the official layout; unknown names are kept as they are, so that they
-            are reported as unused.
-        own_names: official name -> the file's own name, where that is another.
-        told: what a file of kind `"keras"` says of its network: its `activation` and `pool_padding`; nothing where it holds weights alone.
+        kind: `"mxnet"` (official release), `"psa"` (PyTorch), `"inplace_abn"` (PyTorch), `"resnet38d-tf"` (HDF5), or `"keras"` for a
+            network of this package saved by Keras.
+        parameters: official name (without `arg:`/`aux:`) -> array in the official layout; unknown names are kept unchanged, so that
+            they are reported as unused.
+        own_names: official name -> the file's own name, if it differs.
+        told: `activation` and `pool_padding` of the network as stated in a file of kind `"keras"`; empty if it contains only weights.
     """
 
     kind: str
@@ -57,41 +57,41 @@ class Original:
 
     @property
     def activation(self) -> str:
-        """The activation that the network must be built with; empty where nothing tells."""
+        """The activation with which the network must be built; empty if unknown."""
         if self.kind == KERAS_KIND:
             return self.told.get("activation", "")
         return "leaky_relu" if self.kind == "inplace_abn" else "relu"
 
     @property
     def pool_padding(self) -> str:
-        """The pool convention that the file's own software runs with; the paper's for official files, and where nothing tells."""
+        """The pool convention of the software that wrote the file; the paper's for official files, and if it is unknown."""
         if self.kind == KERAS_KIND:
             return self.told.get("pool_padding", "ceil")
         return "ceil" if self.kind == OFFICIAL_KIND else "symmetric"
 
     @property
     def classes(self) -> int | None:
-        """The number of classes of the classifier or segmentation head; None for features alone."""
+        """The number of classes of the classifier or segmentation head; None for features only."""
         return next((int(match[1]) for name in self.parameters if (match := re.fullmatch(r"linear(\d+)_weight", name))), None)
 
     @property
     def classifier_convs(self) -> int:
-        """Convolutions in the segmentation head: 1 or 2, and 0 for a classification network."""
+        """Number of convolutions in the segmentation head: 1 or 2, and 0 for a classification network."""
         weight = self.parameters.get(f"linear{self.classes}_weight")
         return 0 if weight is None or weight.ndim == 2 else 1 + ("conv6a_weight" in self.parameters)
 
 
 def read_original(path: str | pathlib.Path) -> Original:
-    """Reads an original checkpoint; its kind is told from its first bytes and its names, not from its file name.
+    """Reads an original checkpoint; its kind is determined from its first bytes and parameter names, not from its file name.
 
     Args:
         path: an MXNet `.params` file (official release), a PyTorch state dict with the names of psa's resnet38d or of the InPlace-ABN
             release (alone or inside a checkpoint, with or without a prefix such as `module.`; needs PyTorch), or an `.h5` file in
-            resnet38d-tf's layout or written by Keras of a network of this package. The arrays of a `.params` file stay in the file until
-            they are used. InPlace-ABN's scale |γ| + ε becomes γ, and its ε goes into the running variance.
+            resnet38d-tf's layout or written by Keras for a network of this package. The arrays of a `.params` file are memory-mapped.
+            InPlace-ABN's scale |γ| + ε becomes γ, and its ε is added to the running variance.
 
     Raises:
-        InputError: if there is no such file, it is damaged, or of no known kind.
+        InputError: if the file does not exist, is damaged, or is not of a known kind.
     """
     path = pathlib.Path(path)
     try:
@@ -110,7 +110,7 @@ def _read_kind(path: pathlib.Path, start: bytes) -> Original:
         return _hdf5(path)
     if start.startswith(TORCH):
         if is_keras_archive(path):
-            raise InputError(f"{str(path)!r} is a model that Keras saved: its name must end in .keras")
+            raise InputError(f"{str(path)!r} is a model saved by Keras: its name must end in .keras")
         state = {name: array for name, array in _read_torch(path).items() if not name.endswith(_COUNTERS)}
         prefix = _prefix(state, path)
         if any(name.startswith(f"{prefix}mod1.") for name in state):
@@ -122,17 +122,17 @@ def _read_kind(path: pathlib.Path, start: bytes) -> Original:
 
 
 def _check_classes(found: Original, path: pathlib.Path) -> None:
-    """Refuses a head whose name is of more classes than it has: a network of the name's size would be built first."""
+    """Rejects a head with another number of classes than its name says, before a network of that size is built."""
     weight = found.parameters.get(f"linear{found.classes}_weight")
     if weight is not None and weight.shape[:1] != (found.classes,):
-        raise InputError(f"{str(path)!r} is damaged: linear{found.classes} is of shape {weight.shape}, not of {found.classes:,} classes")
+        raise InputError(f"{str(path)!r} is damaged: linear{found.classes} has shape {weight.shape}, not that of {found.classes:,} classes")
 
 
 def _official(path: pathlib.Path) -> dict[str, np.ndarray]:
     arrays = read_params(path, mapped=True)
     parameters = {name[PREFIX_LENGTH:]: array for name, array in arrays.items()}
     if len(parameters) < len(arrays):
-        raise InputError(f"{str(path)!r} holds a name both as arg: and as aux:")
+        raise InputError(f"{str(path)!r} contains a name both as arg: and as aux:")
     return parameters
 
 
@@ -148,7 +148,7 @@ def _hdf5(path: pathlib.Path) -> Original:
 
 
 def _of_layers(layers: LayerArrays) -> dict[str, np.ndarray]:
-    """Official parameters of Keras' layers; those of other layers are called by the layer and their place."""
+    """Returns the official parameters of Keras' layers; those of other layers are named by layer and index."""
     parameters = {}
     for layer, arrays in layers.items():
         suffixes = SUFFIXES["BatchNormalization" if len(arrays) == len(SUFFIXES["BatchNormalization"]) else "Conv2D"]
@@ -159,7 +159,7 @@ def _of_layers(layers: LayerArrays) -> dict[str, np.ndarray]:
 
 
 def told_by(config: str) -> dict[str, str]:
-    """`activation` and `pool_padding` of a network of ours, by the configuration of the whole model; nothing where that is empty."""
+    """Returns `activation` and `pool_padding` of a network of this package from its configuration; nothing if that is empty."""
     told = {}
     if re.search(r'"class_name": *"LeakyReLU"', config):
         told["activation"] = "leaky_relu"
@@ -173,7 +173,7 @@ def told_by(config: str) -> dict[str, str]:
 def _renamed(
     arrays: dict[str, np.ndarray], official_name: Callable[[str], str], path: pathlib.Path, prefix: str = ""
 ) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Official name -> array, and official name -> the file's own; names that are not known stay whole, with their prefix."""
+    """Returns official name -> array, and official name -> the file's own name; unknown names are kept, with their prefix."""
     parameters: dict[str, np.ndarray] = {}
     own_names: dict[str, str] = {}
     for name, array in arrays.items():
@@ -181,16 +181,16 @@ def _renamed(
         official = official_name(plain)
         official = name if official == plain else official
         if official in parameters:
-            raise InputError(f"{str(path)!r} holds {official} twice, as {own_names[official]!r} and as {name!r}")
+            raise InputError(f"{str(path)!r} contains {official} twice, as {own_names[official]!r} and as {name!r}")
         parameters[official], own_names[official] = array, name
     return parameters, own_names
 
 
 def _prefix(state: Mapping[str, np.ndarray], path: pathlib.Path) -> str:
-    """What stands before the network's own names, e.g. `module.`, of data-parallel training or of a larger model."""
+    """Returns the prefix of the network's names, e.g. `module.`, from data-parallel training or a larger model."""
     found = {name.removesuffix(stem) for name in state for stem in _STEMS if name == stem or name.endswith(f".{stem}")}
     if len(found) > 1:
-        raise InputError(f"{str(path)!r} holds more than one network, under {', '.join(map(repr, sorted(found)))}: save one of them alone")
+        raise InputError(f"{str(path)!r} contains more than one network, under {', '.join(map(repr, sorted(found)))}: save only one")
     return found.pop() if found else ("module." if any(name.startswith("module.") for name in state) else "")
 
 
@@ -201,12 +201,12 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
         raise InputError(f"{str(path)!r} is a PyTorch file: reading it needs PyTorch (pip install torch)") from None
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds, by what is damaged
-        raise InputError(f"{str(path)!r} is damaged or holds more than tensors: {first_line(error)}") from None
+    except Exception as error:  # of many kinds, depending on the damage
+        raise InputError(f"{str(path)!r} is damaged or contains more than tensors: {first_line(error)}") from None
     state = find_state(content, lambda value: isinstance(value, torch.Tensor), path)
 
     def plain(tensor) -> np.ndarray:
-        # Those without an equal in NumPy, such as bfloat16, as float32; whole numbers stay what they are, to be refused.
+        # Dtypes that NumPy does not have, such as bfloat16, become float32; integers stay unchanged, to be rejected later.
         tensor = tensor.detach()
         return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
 
@@ -214,15 +214,15 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def find_state(content: Any, is_tensor: Callable[[Any], bool], path: pathlib.Path) -> dict[str, Any]:
-    """The state dict, name -> tensor, in what a PyTorch file holds: alone, or anywhere inside a checkpoint.
+    """Returns the state dict, name -> tensor, in the content of a PyTorch file: alone, or anywhere inside a checkpoint.
 
     Args:
-        content: dicts of dicts and other things.
-        is_tensor: tells tensors from anything else.
-        path: the file, for messages.
+        content: nested dicts of any values.
+        is_tensor: returns whether a value is a tensor.
+        path: path of the file, for error messages.
 
     Raises:
-        InputError: if there is none, or several and none of them by a usual name.
+        InputError: if there is no state dict, or several of which none has a usual name.
     """
     found = _states(content, is_tensor, "", _MOST_LEVELS)
     for usual in _USUAL_STATES:
@@ -231,14 +231,14 @@ def find_state(content: Any, is_tensor: Callable[[Any], bool], path: pathlib.Pat
         if named:
             break
     if len(found) > 1:
-        raise InputError(f"{str(path)!r} holds several state dicts, {', '.join(map(repr, sorted(found)))}: save one of them alone")
+        raise InputError(f"{str(path)!r} contains several state dicts, {', '.join(map(repr, sorted(found)))}: save only one")
     if not found:
-        raise InputError(f"{str(path)!r} is no PyTorch state dict (name -> tensor, alone or inside a checkpoint)")
+        raise InputError(f"{str(path)!r} is not a PyTorch state dict (name -> tensor, alone or inside a checkpoint)")
     return next(iter(found.values()))
 
 
 def _states(content: Any, is_tensor: Callable[[Any], bool], place: str, levels: int) -> dict[str, dict[str, Any]]:
-    """Where it lies -> each dict of tensors by name."""
+    """Returns key path -> dict of tensors by name, for each such dict."""
     if not isinstance(content, Mapping) or not levels or not all(isinstance(key, str) for key in content):
         return {}
     tensors = {key: value for key, value in content.items() if is_tensor(value)}
@@ -274,7 +274,7 @@ def _inplace_abn_name(name: str) -> str:
 
 
 def _with_plain_scales(parameters: dict[str, np.ndarray], own_names: dict[str, str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """InPlace-ABN's |γ| + ε as γ, and its ε of 1e-5 in the running variance, so that our layers compute the same."""
+    """Converts InPlace-ABN's |γ| + ε to γ, and adds its ε of 1e-5 to the running variance, so that our layers compute the same."""
     classes = next((len(parameters[name]) for name in ("linear_bias", "linear_weight") if name in parameters), None)
     plain, names = {}, {}
     for name, array in parameters.items():
@@ -308,7 +308,7 @@ def _h5_name(name: str) -> str:
     """`s3/g2/b2/bn/s3/g2/b2/bn/gamma:0` (Keras 2 repeats the layer's name) -> `bn4b2_branch2b1_gamma`."""
     if match := re.fullmatch(r"(?:.+/)?s([1-5])/([gb])(\d+)/(b\d)/(cv|bn)/(\w+):0", name):
         group, letter, index, part, kind, suffix = match.groups()
-        # Group s5 holds the bottlenecks, b0 of stage 6 and b1 of stage 7.
+        # Group s5 contains the bottlenecks: b0 is stage 6 and b1 is stage 7.
         stage, place = (6 + int(index), 0) if letter == "b" else (int(group) + 1, int(index))
         if kind == "bn" and part in _NORM_OF_H5:
             return _unit_parameter(stage, place, True, _NORM_OF_H5[part], H5_BATCH_NORM.get(suffix, suffix))

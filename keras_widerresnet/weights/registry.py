@@ -1,6 +1,6 @@
-"""The pretrained weights that the world has, as records (official release, InPlace-ABN release, resnet38d-tf).
+"""The published pretrained weights as records (official release, InPlace-ABN release, resnet38d-tf).
 
-The official download host is off and files live on in mirrors: a file is known by its checksum, never by its address or name.
+The official download host is offline and files survive in mirrors: a file is identified by its checksum, not by its address or name.
 Nothing here needs Keras or NumPy.
 """
 
@@ -15,11 +15,11 @@ from keras_widerresnet.structures import Structure, find_structure, same_network
 OFFICIAL_LICENCE = "the release's LICENSE file is Apache 2.0, but its README limits code and models to academic use"
 SHORT_OFFICIAL_LICENCE = "Apache 2.0 (LICENSE), academic use only (README)"
 INPLACE_ABN_LICENCE = "see the InPlace-ABN release, github mapillary/inplace_abn"
-CLASSIFICATION_PREPROCESSING = "RGB / 255, less the mean, over the deviation; shorter side resized (bicubic), centre crop"
-SEGMENTATION_PREPROCESSING = "RGB / 255, less the mean, over the deviation; longer side resized (bicubic), the whole image"
+CLASSIFICATION_PREPROCESSING = "RGB / 255, minus the mean, divided by the standard deviation; shorter side resized (bicubic), centre crop"
+SEGMENTATION_PREPROCESSING = "RGB / 255, minus the mean, divided by the standard deviation; longer side resized (bicubic), the whole image"
 _OFFICIAL, _INPLACE_ABN, _THIRD_PARTY = "official release", "InPlace-ABN release", "a third party's measurement of the release"
 _H5_RELEASE = "https://github.com/lucasdavid/resnet38d-tf/releases/download/0.0.1/"
-# Mirrors that public repositories' READMEs name; the checksum decides.
+# Mirrors named in the READMEs of public repositories; downloads are verified by checksum.
 _A1_MIRRORS = (
     "https://www.dropbox.com/s/n2eewzy7bn7lhk0/ilsvrc-cls_rna-a1_cls1000_ep-0001.params?dl=1",
     "https://ktse.oss-cn-shanghai.aliyuncs.com/ilsvrc-cls_rna-a1_cls1000_ep-0001.params",
@@ -28,7 +28,7 @@ _A1_MIRRORS = (
 
 @dataclasses.dataclass(frozen=True)
 class OriginalFile:
-    """A published file; `md5` or `sha256` is its identity. `include_top` is False where it lacks the classifier."""
+    """A published file, identified by `md5` or `sha256`. `include_top` is False if it does not contain the classifier."""
 
     name: str
     md5: str = ""
@@ -46,10 +46,10 @@ class PublishedResult:
     """A published result on ILSVRC 2012 val.
 
     Args:
-        seen: what the network saw of an image.
-        top1_error, top5_error: in percent.
+        seen: the view of an image on which the network was tested.
+        top1_error, top5_error: errors in percent.
         source: who measured it.
-        is_accuracy: whether the source gives accuracies, which are 100 less the errors.
+        is_accuracy: whether the source reports accuracies, which are 100 minus the errors.
     """
 
     seen: str
@@ -66,12 +66,12 @@ class PublishedResult:
 
 @dataclasses.dataclass(frozen=True)
 class PublishedScores:
-    """A published result of segmentation.
+    """A published segmentation result.
 
     Args:
         data: data set and split.
-        seen: what the network saw of an image; empty where the source does not tell.
-        mean_iou, pixel_accuracy: in percent; None where the source does not give it.
+        seen: the views of an image on which the network was tested; empty if the source does not specify them.
+        mean_iou, pixel_accuracy: scores in percent; None if the source does not report it.
         source: who measured it.
     """
 
@@ -89,22 +89,22 @@ class PublishedScores:
 
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
-    """Weights that can be asked for by name.
+    """Weights that can be loaded by name.
 
     Args:
-        name: what `weights=` takes.
+        name: the value of `weights=`.
         structure: the name of the backbone in `structures.STRUCTURES`.
         classes: number of classes.
-        files: the originals that hold them, the most complete first.
-        results: what was published for these weights, that of the files' authors first; empty where nothing was.
-        protocol: how the first of `results` was obtained (official release, InPlace-ABN release); None where its source does not tell.
-        note: what the weights are, where no result says it.
-        classifier_convs: convolutions of the segmentation head, 0 for classification.
-        activation: what the network must be built with.
-        pool_padding: the only pool convention that fits; None where the choice is the user's.
-        tested_pool_padding: the pool convention of the first of `results`, where the choice is the user's: the official release evaluates
-            with other pools than it trained with. Empty where `pool_padding` says it, or there are no pools.
-        licence, short_licence, preprocessing: notes for people, the short one for tables.
+        files: the originals that contain them, the most complete first.
+        results: the published results for these weights, those of the files' authors first; empty if there are none.
+        protocol: test protocol of the first of `results` (official release, InPlace-ABN release); None if its source does not specify it.
+        note: description of the weights, if there is no result.
+        classifier_convs: number of convolutions in the segmentation head, 0 for classification.
+        activation: the activation with which the network must be built.
+        pool_padding: the only pool convention that fits; None if the choice is left to the user.
+        tested_pool_padding: the pool convention of the first of `results`, if the choice is left to the user: the official release
+            evaluates with another convention than it trains with. Empty if `pool_padding` is set, or there are no pools.
+        licence, short_licence, preprocessing: human-readable notes, the short one for tables.
     """
 
     name: str
@@ -125,12 +125,12 @@ class Pretrained:
 
     @property
     def result(self) -> str:
-        """The published result of the files' authors, with its conditions, as a sentence."""
-        return str(self.results[0]) if self.results else f"{self.note}; no result is published for it"
+        """The result published by the files' authors, with its conditions, in words."""
+        return str(self.results[0]) if self.results else f"{self.note}; no published result"
 
     @property
     def include_top(self) -> bool:
-        """Whether a file holds the classifier or segmentation head too."""
+        """Whether one of the files contains the classifier or segmentation head too."""
         return any(file.include_top for file in self.files)
 
 
@@ -241,12 +241,12 @@ PRETRAINED: dict[str, Pretrained] = {
         ),
     )
 }
-# What `weights="imagenet"` means for each structure that has official weights.
+# The record of `weights="imagenet"` for each structure with official weights.
 IMAGENET = {"A": "imagenet-a", "A1": "imagenet-a1"}
 
 
 def find_record(weights: str, structure: Structure) -> Pretrained | None:
-    """The record that a name means for a structure; None if `weights` is no name.
+    """Returns the record that a name refers to for a structure; None if `weights` is not a name.
 
     Raises:
         InputError: for `"imagenet"`, if no official weights of the structure were published.
@@ -255,7 +255,7 @@ def find_record(weights: str, structure: Structure) -> Pretrained | None:
 
 
 def imagenet_record(structure: Structure) -> Pretrained:
-    """The record that `"imagenet"` means for a structure.
+    """Returns the record that `"imagenet"` refers to for a structure.
 
     Raises:
         InputError: if no official weights of the structure were published.
@@ -270,7 +270,7 @@ def imagenet_record(structure: Structure) -> Pretrained:
 
 
 def size_mb(record: Pretrained) -> float:
-    """Size of a record's float32 parameters and statistics in MB (10^6 bytes), with the classifier or head where a file holds it."""
+    """Returns the size of a record's float32 parameters and statistics in MB (10^6 bytes), with the head if a file contains it."""
     structure = find_structure(record.structure)
     is_classifier = record.include_top and not record.classifier_convs
     values = structure.parameters(classes=record.classes, include_top=is_classifier) + structure.statistics()
