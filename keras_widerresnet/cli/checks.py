@@ -53,7 +53,7 @@ def check_convertible(source: str, model: str) -> None:
     """Raises `InputError` if `source` cannot be converted, or `model` is neither a structure nor a pretrained name."""
     path = pathlib.Path(os.path.expanduser(source))
     if not os.path.isfile(path):
-        raise InputError(f"No weights file at {source!r}: conversion needs an original file (.params, .pth, .h5)")
+        raise InputError(f"No weights file can be read at {source!r}: conversion needs an original file (.params, .pth, .h5)")
     if path.name.endswith((".keras", ".weights.h5")):
         raise InputError(f"{source!r} is already a Keras file, which every command accepts: it needs no conversion")
     if model and model not in PRETRAINED:

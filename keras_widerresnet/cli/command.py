@@ -128,7 +128,7 @@ def parsed(command: Command, arguments: Sequence[str]) -> Any:
         given[name] = tuple(stray)
     missing = [name for name in named if given[name] is None and defaults[name] is dataclasses.MISSING]
     if missing:
-        raise InputError(f"--{missing[0]} is required: {named[missing[0]].help}")
+        raise InputError(f"--{missing[0]} is needed: {named[missing[0]].help}")
     return command.config(**given)
 
 

@@ -209,4 +209,4 @@ def _explained_images(data: ImageData | SegmentationData):
         if isinstance(error, tf.errors.InvalidArgumentError):
             raise  # the cause is unknown
         text = str(error).partition("\n")[0]
-        raise InputError(f"Records of {data.name!r} are damaged, or were changed after training began: {text}") from error
+        raise InputError(f"Records of {data.name!r} are damaged or have changed since training began: {text}") from error
