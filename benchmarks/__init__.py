@@ -1,1 +1,1 @@
-"""Speed and memory of the networks against every other way to run them, as ratios in one run."""
+"""Benchmarks of speed and memory against other implementations and networks, as ratios within one run."""

@@ -1,4 +1,4 @@
-"""The command of `scripts/benchmark.py`; Keras is imported only once its options are known to be right."""
+"""The command of `scripts/benchmark.py`; Keras is imported only after its options have been checked."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ DEFAULT_STRUCTURE, EXPORTED_STRUCTURE = "A", "A1"
 
 
 def check(config: BenchmarkConfig) -> None:
-    """Refuses files that are not there, and an earlier result that may not be replaced.
+    """Checks the input files and the output.
 
     Raises:
-        InputError: for either.
+        InputError: if a file does not exist, or an earlier result must not be replaced.
     """
     for file in config.files:
         check_file(file, "file")
     table = _table(config)
     if table and table.exists() and not config.overwrite:
-        raise InputError(f"{table} exists: --overwrite replaces it, --output_dir names another folder")
+        raise InputError(f"{table} exists: --overwrite replaces it, --output_dir chooses another folder")
 
 
 def run(config: BenchmarkConfig) -> None:
-    """Measures, prints the table, and writes it with its picture to `output_dir` if one is given.
+    """Runs the benchmark, prints its table, and writes it with its plot to `output_dir` if given.
 
     Raises:
-        InputError: for more threads than there are, contenders of whom none can take part, or a network that cannot be built.
+        InputError: if too many threads are requested, no contender is available, or the network is invalid.
     """
     if config.backend != ALL_BACKENDS:
-        os.environ["KERAS_BACKEND"] = config.backend  # where there may be no other
+        os.environ["KERAS_BACKEND"] = config.backend  # other backends may not be installed
     logging.getLogger("keras_widerresnet").setLevel(logging.INFO)
     from benchmarks import threads
 
@@ -58,7 +58,7 @@ def run(config: BenchmarkConfig) -> None:
 
 
 def _table(config: BenchmarkConfig) -> pathlib.Path | None:
-    """The CSV file to write, beside which everything else goes."""
+    """Returns the path of the CSV file; other outputs are written beside it."""
     return pathlib.Path(config.output_dir) / f"{config.kind}.csv" if config.output_dir else None
 
 
@@ -105,7 +105,7 @@ def _scaling(config: BenchmarkConfig, threads: int, table: pathlib.Path | None) 
         curves = scaling.growth(structure, threads, folder, config.passes, config.repeats)
     if table:
         base = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in scaling.BASE.items())
-        title = f"Model {structure} on {threads} CPU threads; where not varied: {base}"
+        title = f"Model {structure} on {threads} CPU threads; unless varied: {base}"
         report.growth_curves(curves, title, table.with_suffix(".png"))
     return report.growth_rows(curves)
 
@@ -149,7 +149,7 @@ def _decomposition(config: BenchmarkConfig, *_: object) -> Rows:
 MEASURES = {"input": _input, "scaling": _scaling, "startup": _startup, "exports": _exports, "decomposition": _decomposition}
 COMMAND = Command(
     name="benchmark",
-    summary="Measures speed and memory, as ratios in one run; `input` takes JPEG files of yours beside it.",
+    summary="Measures speed and memory, as ratios within one run; `input` accepts your own JPEG files as further arguments.",
     example="python scripts/benchmark.py inference --structure=A --passes=2 --repeats=4",
     config=BenchmarkConfig,
     run=run,

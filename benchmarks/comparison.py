@@ -1,4 +1,4 @@
-"""One comparison, from its settings to the table and the picture."""
+"""One comparison, from its settings to its table and plot."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ WORDS = {"inference": "Inference", "training": "Training step", "memory": "Train
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What is compared.
+    """Settings of a comparison.
 
     Args:
-        kind: `"inference"`, `"training"` or `"memory"` (training steps again, of those that save memory).
-        structure: name or notation.
-        width: factor for the channels of all stages.
-        size: pixels of a side; 0 for the structure's S.
-        batch_sizes: images at a time.
-        threads: of the CPU.
-        backend: Keras' backend of ours; `"all"` for every one.
-        only: parts of the names of the contenders that take part; empty for all.
-        tried: compare our own settings, one change at a time, instead.
+        kind: `"inference"`, `"training"` or `"memory"` (training steps with memory-saving settings).
+        structure: name or notation of the network.
+        width: channel multiplier of all stages.
+        size: side of the images in pixels; 0 for the structure's S.
+        batch_sizes: batch sizes to measure.
+        threads: number of CPU threads.
+        backend: Keras backend of this package's contenders; `"all"` for all backends.
+        only: substrings that select contenders by name; empty for all.
+        tried: whether to compare settings of this package instead, one change at a time.
         passes, repeats: see `passes.measure`.
     """
 
@@ -50,32 +50,32 @@ class Comparison:
     repeats: int = 5
 
     def contenders(self) -> list[Contender]:
-        """Those that take part and whose packages are installed; the first is what the others are compared with.
+        """Returns the selected contenders whose packages are installed; the first one is the baseline.
 
         Raises:
-            InputError: if nobody is left.
+            InputError: if none is left.
         """
         table = (TRIED if self.tried else CONTENDERS)[self.kind]
         asked = [one for one in table if not one.is_ours or self.backend in ("all", one.backend)]
         asked = [one for one in asked if not self.only or any(part in one.name for part in self.only)]
         found = installed(asked)
         if not found:
-            raise InputError(f"Nobody to measure. Contenders are: {', '.join(one.name for one in table)}")
+            raise InputError(f"No contender to measure. Contenders are: {', '.join(one.name for one in table)}")
         return found
 
 
 def compare(comparison: Comparison, picture: pathlib.Path | None = None) -> tuple[list[dict[str, object]], Rates]:
-    """Measures.
+    """Runs a comparison.
 
     Args:
-        comparison: what.
-        picture: file to draw it to.
+        comparison: its settings.
+        picture: file of the plot; None for no plot.
 
     Returns:
-        Rows as `report.comparison` gives them, and the machine's rates, measured before and after (the better).
+        The rows of `report.comparison`, and the machine's rates: the better of one measurement before and one after.
 
     Raises:
-        InputError: if nobody is left to measure, or the network cannot be built.
+        InputError: if there is no contender to measure, or the network is invalid.
     """
     contenders = comparison.contenders()
     with tempfile.TemporaryDirectory() as folder:
@@ -100,5 +100,5 @@ def compare(comparison: Comparison, picture: pathlib.Path | None = None) -> tupl
 def _workloads(comparison: Comparison, folder: str) -> Sequence[Workload]:
     first = Workload(comparison.structure, comparison.width, comparison.size, 1, comparison.threads, folder)
     size = comparison.size or first.record.crop_size
-    first.record.spatial_sizes(size)  # says which size would do
+    first.record.spatial_sizes(size)  # the error states a valid size
     return [dataclasses.replace(first, size=size, batch_size=batch_size) for batch_size in comparison.batch_sizes]

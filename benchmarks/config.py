@@ -1,4 +1,4 @@
-"""What a measurement is, as a record."""
+"""All options of a benchmark, as one record."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.options import check, did_you_mean, documented, option
 from keras_widerresnet.structures import find_structure
 
-# Comparisons, and the network of each.
+# Comparisons and their default networks.
 COMPARISONS = {"inference": "A", "training": "D", "memory": "A"}
 INPUT = "input"
 KINDS = (*COMPARISONS, INPUT, "scaling", "startup", "exports", "decomposition")
@@ -20,41 +20,41 @@ NETWORK, MEASUREMENT, CONTENDERS, OUTPUT = "Network", "Measurement", "Contenders
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkConfig:
-    """One measurement of speed or memory.
+    """Options of one benchmark of speed or memory.
 
     Raises:
-        InputError: for a kind that is not one of `KINDS`, a value out of range, or a structure that cannot be.
+        InputError: for a kind that is not one of `KINDS`, a value out of range, or an invalid structure.
     """
 
     what: tuple[str, ...] = option(help="|".join(KINDS), group=MEASUREMENT, is_positional=True)
     structure: str = option("", help="A, A1 ... F, or the notation S-n1-n2-n3-n4-n5-n6-n7; empty for A, for training D", group=NETWORK)
-    width: float = option(1.0, help="factor for the channels of all stages", group=NETWORK, least=0.01)
+    width: float = option(1.0, help="channel multiplier of all stages", group=NETWORK, least=0.01)
     size: int = option(0, help="side of the images in pixels; 0 for the structure's S", group=NETWORK, least=0)
-    batch_sizes: tuple[int, ...] = option((), help="images at a time; empty for 1,8 in inference, else 8", group=MEASUREMENT, least=1)
-    passes: int = option(2, help="times that every contender is started anew", group=MEASUREMENT, least=1)
-    repeats: int = option(5, help="timed calls in each pass; medians are reported", group=MEASUREMENT, least=1)
-    threads: int = option(0, help="of the CPU, for every contender; 0 for all", group=MEASUREMENT, least=0)
-    seconds: float = option(5.0, help="input: length of each measurement", group=MEASUREMENT, least=0.1)
+    batch_sizes: tuple[int, ...] = option((), help="batch sizes; empty for 1,8 in inference, otherwise 8", group=MEASUREMENT, least=1)
+    passes: int = option(2, help="number of passes; each starts every contender in a new process", group=MEASUREMENT, least=1)
+    repeats: int = option(5, help="timed calls per pass; medians are reported", group=MEASUREMENT, least=1)
+    threads: int = option(0, help="CPU threads of every contender; 0 for all", group=MEASUREMENT, least=0)
+    seconds: float = option(5.0, help="input: duration of each measurement", group=MEASUREMENT, least=0.1)
     backend: str = option(
-        ALL_BACKENDS, help="Keras' backend of ours; the first of them is compared with", group=CONTENDERS, choices=BACKENDS
+        ALL_BACKENDS, help="Keras backend of this package; the first contender is the baseline", group=CONTENDERS, choices=BACKENDS
     )
-    only: str = option("", help="only contenders whose name contains one of these, joined by |", group=CONTENDERS)
-    tried: bool = option(False, help="our own settings, one change at a time, in place of the contenders", group=CONTENDERS)
-    output_dir: str = option("", help="folder for the table (CSV), the picture and what machine it was; none if empty", group=OUTPUT)
-    overwrite: bool = option(False, help="replace what an earlier run left in --output_dir", group=OUTPUT)
+    only: str = option("", help="only contenders whose name contains one of these strings, separated by |", group=CONTENDERS)
+    tried: bool = option(False, help="compare settings of this package, one change at a time, instead of the contenders", group=CONTENDERS)
+    output_dir: str = option("", help="folder for table (CSV), plot and machine description; empty for none", group=OUTPUT)
+    overwrite: bool = option(False, help="replace the results of an earlier run in --output_dir", group=OUTPUT)
 
     def __post_init__(self):
         if not self.what or self.kind not in KINDS or (self.files and self.kind != INPUT):
             received = " ".join(self.what)
             hint = did_you_mean(self.kind, KINDS) if self.what and self.kind not in KINDS else ""
-            raise InputError(f"What to measure is one of {', '.join(KINDS)}; JPEG files go with {INPUT}. Received: {received!r}{hint}")
+            raise InputError(f"Benchmarks are {', '.join(KINDS)}; only {INPUT} accepts JPEG files. Received: {received!r}{hint}")
         check(self)
         if self.structure:
             find_structure(self.structure)
 
     @property
     def kind(self) -> str:
-        """What is measured, one of `KINDS`."""
+        """The kind of benchmark, one of `KINDS`."""
         return self.what[0]
 
     @property

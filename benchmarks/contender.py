@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.workload import Workload
 from keras_widerresnet.cli import process
 
-# The environment of commands that train, and of commands that only run networks.
+# Environment variables of commands that train, and of commands that only run inference.
 HUGE_PAGES = {"GLIBC_TUNABLES": process.HUGE_PAGES}
 FROZEN_WEIGHTS = {process.FROZEN_WEIGHTS: "1"}
 
@@ -21,15 +21,15 @@ class Contender:
     """One row of a benchmark's table.
 
     Args:
-        name: what it is called there.
-        start: called in a process of its own; returns the call that is timed, whose result is compared with the others'.
-        backend: Keras' backend in that process.
-        forms: of the network that it reads, see `workload.FORMS`.
+        name: its name in the table.
+        start: called in a separate process; returns the call to time, whose result is compared with that of the other contenders.
+        backend: Keras backend of that process.
+        forms: the file formats of the network that it reads, see `workload.FORMS`.
         packages: optional packages that it needs.
-        environment: variables of its process.
-        is_ours: whether it is this package that runs.
-        precision: of its products, a key of `floor.Rates.multiply_adds`.
-        multiply_adds: for one image, of another network than the workload's; its results are not compared.
+        environment: environment variables of its process.
+        is_ours: whether it runs this package.
+        precision: precision of its products, a key of `floor.Rates.multiply_adds`.
+        multiply_adds: multiply-adds per image, if its network is not the workload's; its results are then not compared.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What an exact decomposition of the gradient costs, in backward passes."""
+"""Cost of the exact gradient decomposition, relative to a backward pass."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from keras_widerresnet.networks import WiderResNet
 
 
 def decomposition_cost(structure: str, width: float, batch_size: int, repeats: int, classes: int = 10) -> dict[str, float]:
-    """Medians on random images, in one run.
+    """Measures median times on random images.
 
     Args:
-        structure, width: of the network.
-        batch_size: images.
-        repeats: measurements of each, after a first that also traces.
+        structure, width: the network's structure and width.
+        batch_size: number of images.
+        repeats: number of timed calls, after a first one that also traces.
         classes: number of classes.
 
     Returns:
-        `backward_seconds`, forward and backward pass less the forward pass; `norms` and `terms`, the times of `Decomposition.norms` and
-        `Decomposition.terms` over it.
+        `backward_seconds`, the time of a forward and backward pass minus that of a forward pass; `norms` and `terms`, the times of
+        `Decomposition.norms` and `Decomposition.terms` divided by it.
     """
     network = WiderResNet(structure, width=width, classes=classes)
     generator = np.random.default_rng(0)

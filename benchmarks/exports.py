@@ -1,4 +1,4 @@
-"""Sizes and speeds of all forms of one network, as ratios in one run."""
+"""Sizes and speeds of all export formats of one network, measured in one run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from keras_widerresnet.export.fold import inference_network
 from keras_widerresnet.export.run import single_function
 
 CALIBRATED = 8
-# Name: folded, in half.
+# Name -> (folded, float16 weights).
 SAVED_MODELS = {"SavedModel, not folded": (False, False), "SavedModel, folded": (True, False), "SavedModel, float16 weights": (True, True)}
 TFLITE = {"TFLite, float16": "float16", "TFLite, int8": "int8"}
 ONNX = "ONNX, in ONNX Runtime"
@@ -29,14 +29,14 @@ ONNX = "ONNX, in ONNX Runtime"
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """One form of a network.
+    """One export format of a network.
 
     Args:
         name: e.g. `"SavedModel, folded"`.
-        megabytes: size of its files, in 10**6 bytes.
-        milliseconds: median time for one image, without decoding.
-        difference: the largest of a probability from the Keras model's, relative to the largest probability.
-        operations: in its graph with variables as constants; None for other formats.
+        megabytes: total size of its files, in 10**6 bytes.
+        milliseconds: median time per image, without decoding.
+        difference: largest difference of a probability from the Keras model's, relative to the largest probability.
+        operations: number of operations in its graph with variables as constants; None if it is not a SavedModel.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Form:
 
 
 def export_forms(workload: Workload, repeats: int = 10) -> list[Form]:
-    """SavedModel plain, folded and in half, TFLite in half and in 8 bits, and ONNX, each asked for one image at a time.
+    """Measures SavedModels (plain, folded, float16 weights), TFLite (float16, int8) and ONNX with one image at a time.
 
     Args:
-        workload: a prepared network; TFLite takes its threads, the others take the cores that there are.
-        repeats: rounds; in each every form runs once, so that a noisy machine is noisy to all.
+        workload: a prepared network; TFLite uses its number of threads, the other formats use all cores.
+        repeats: number of rounds; each round runs every format once, so that noise affects all alike.
 
     Raises:
         InputError: if the `onnx` extra is not installed.
@@ -67,7 +67,7 @@ def export_forms(workload: Workload, repeats: int = 10) -> list[Form]:
             in_own_process(_write, name, workload, path)
         asked = {name: _loaded(name, path, threads) for name, path in paths.items()}
         times = {name: [] for name in names}
-        found = {name: np.concatenate([ask(image[None]) for image in shown]) for name, (ask, _) in asked.items()}  # and warms up
+        found = {name: np.concatenate([ask(image[None]) for image in shown]) for name, (ask, _) in asked.items()}  # also warms up
         for number in range(repeats):
             image = shown[number % len(shown)][None]
             for name, (ask, _) in asked.items():
@@ -82,7 +82,7 @@ def export_forms(workload: Workload, repeats: int = 10) -> list[Form]:
 
 
 def operations(function: tf.types.experimental.ConcreteFunction) -> int:
-    """Operations of a function's graph with its variables as constants; constants and passing on are not counted."""
+    """Returns the number of operations of a graph with variables as constants, not counting constants and identities."""
     frozen = convert_variables_to_constants_v2(function).graph.as_graph_def()
     return sum(node.op not in ("Const", "Identity", "NoOp", "Placeholder") for node in frozen.node)
 
@@ -102,7 +102,7 @@ def _write(name: str, workload: Workload, path: pathlib.Path) -> None:
 
 
 def _loaded(name: str, path: pathlib.Path, threads: int) -> tuple[Callable[[np.ndarray], np.ndarray], int | None]:
-    """The function of a written form, and its operations."""
+    """Loads a written format; returns its function and its number of operations."""
     if name in TFLITE:
         return lite.LiteModel(path.read_bytes(), threads), None
     if name == ONNX:

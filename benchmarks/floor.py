@@ -1,4 +1,4 @@
-"""What no network can beat on this machine: its measured rate of multiply-adds and of copying."""
+"""Lower bounds of run time on this machine, from its measured rates of multiply-adds and copying."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ COPIED_BYTES = 2**28
 REPEATS = 5
 FLOAT_BYTES = 4
 PRECISIONS = ("float32", "bfloat16")
-TRAINING_PASSES = 3  # forward; gradients of the maps; gradients of the weights
+TRAINING_PASSES = 3  # forward pass; gradients of activations; gradients of weights
 
 
 @dataclasses.dataclass(frozen=True)
 class Rates:
-    """Of one machine.
+    """Measured rates of one machine.
 
     Args:
-        multiply_adds: a second, in the product of two large matrices, by their type: `"float32"`, `"bfloat16"`.
-        bytes: read and written a second, in copying.
+        multiply_adds: multiply-adds per second in a product of two large matrices, by dtype: `"float32"`, `"bfloat16"`.
+        bytes: bytes read and written per second when copying.
     """
 
     multiply_adds: Mapping[str, float]
@@ -35,9 +35,9 @@ class Rates:
 
 
 def machine_rates(threads: int) -> Rates:
-    """Of the CPU threads, or of the accelerator that Keras' backend in this process uses.
+    """Measures the rates of the CPU threads, or of the accelerator that the Keras backend uses.
 
-    Products: the better of the backend's and, on a CPU, NumPy's. Copying: NumPy's on all threads, or the accelerator's own.
+    Products use the faster of the backend and, on a CPU, NumPy. Copying uses NumPy on all threads, or the accelerator itself.
     """
     has_gpu = bool(keras.distribution.list_devices("gpu"))
     generator = np.random.default_rng(0)
@@ -70,10 +70,10 @@ def _wait_for(matrix) -> None:
 
 
 def floor_seconds(workload: Workload, rates: Rates, training: bool = False, precision: str = "float32") -> float:
-    """The time that one batch must take: the longer of its multiply-adds and of its compulsory traffic at the machine's rates.
+    """Returns the lower bound of a batch's time: the longer of its multiply-adds and its memory traffic at the machine's rates.
 
-    Traffic: every weight once, every convolution's input and output once; three times that in training, where weights, gradients and
-    momenta are read and written besides; four bytes a value in either precision.
+    Memory traffic counts every weight once, and every convolution's input and output once; three times that in training, plus reading and
+    writing weights, gradients and momenta; four bytes per value in either precision.
     """
     passes = TRAINING_PASSES if training else 1
     multiply_adds = passes * workload.batch_size * workload.multiply_adds
@@ -83,7 +83,7 @@ def floor_seconds(workload: Workload, rates: Rates, training: bool = False, prec
 
 
 def _map_values(workload: Workload) -> int:
-    """Values that the convolutions of one image's forward pass read and write."""
+    """Returns the number of activations that the convolutions of one image's forward pass read and write."""
     sizes = workload.record.spatial_sizes(workload.size)
     stem = stage_filters(workload.width)[1][0]
     total = (3 + stem) * sizes[1] ** 2

@@ -1,6 +1,6 @@
-"""Every way to run a network on images: ours, the same network by others, and what one would take instead.
+"""Contenders of inference: this package, the same network in other libraries, and alternative networks.
 
-Each function is called in a process of its own and returns the call that is timed, from images in NumPy to probabilities in NumPy.
+Each function is called in a separate process and returns the call to time, from NumPy images to NumPy probabilities.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _timm_network():
 
 
 def keras_multiply_adds(workload: Workload, name: str) -> int:
-    """Of convolutions and dense layers, for one image."""
+    """Returns the multiply-adds of convolutions and dense layers, for one image."""
     total = 0
     for layer in _keras_application(workload, name).layers:
         if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
@@ -120,7 +120,7 @@ def keras_multiply_adds(workload: Workload, name: str) -> int:
 
 
 def torch_multiply_adds(workload: Workload) -> int:
-    """The same of timm's network."""
+    """Returns the multiply-adds of timm's network, counted likewise."""
     import torch
 
     network, counts = _timm_network(), []
@@ -163,7 +163,7 @@ CONTENDERS = (
     Contender("timm wide_resnet50_2", timm_wide_resnet50_2, TORCH, packages=("timm",), multiply_adds=torch_multiply_adds),
 )
 CALLER_WORKS_TOO = {"TF_ONEDNN_THREADPOOL_USE_CALLER_THREAD": "1"}
-# One change at a time from the first.
+# Each changes one setting of the first.
 TRIED = (
     CONTENDERS[0],
     Contender("weights not held as frozen", inference_model, TF),

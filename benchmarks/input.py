@@ -1,4 +1,4 @@
-"""Speed of the input pipeline: the release's full augmentation against decoding alone and against the same work in PIL."""
+"""Speed of the input pipeline: the release's full augmentation compared with decoding alone and with the same steps in PIL."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ WARM_UP = 50
 
 
 def input_speeds(encoded: list[bytes], repeats: int = 3, seconds: float = 5.0) -> list[dict[str, object]]:
-    """Images a second on one thread of each way to read the same JPEG files, medians of several rounds in turn.
+    """Measures the throughput on one thread of several pipelines that read the same JPEG files.
 
     Args:
-        encoded: JPEG files.
-        repeats: rounds; in each every way runs once, so that a noisy machine is noisy to all.
-        seconds: length of each measurement.
+        encoded: contents of JPEG files.
+        repeats: number of rounds; each round runs every pipeline once, so that noise affects all alike.
+        seconds: duration of each measurement.
 
     Returns:
-        For each way its `name`, `images_per_second` and `share_of_decoding`.
+        For each pipeline its `name`, the median `images_per_second`, and `share_of_decoding`, the ratio to decoding alone.
     """
     ways = {
         "decoding alone (tf.io.decode_jpeg)": lambda: _stream(encoded, lambda raw, _: images.decode_rgb(raw)),
@@ -58,7 +58,7 @@ def _speed(stream: Iterator, seconds: float) -> float:
 
 
 def _stream(encoded: list[bytes], function: Callable) -> Iterator:
-    """One thread, no work ahead of the consumer, as in PIL's loop."""
+    """Yields images on one thread without prefetching, as in PIL's loop."""
     stored = tf.constant(encoded)
     positions = tf.data.Dataset.range(1 << 40)
     dataset = positions.map(lambda position: function(stored[position % len(encoded)], tf.stack([tf.constant(0, tf.int64), position])))
@@ -90,7 +90,7 @@ def _pil_stream(encoded: list[bytes], function: Callable) -> Iterator:
 
 
 def _pil(image, generator) -> np.ndarray:
-    """The release's augmentation with PIL's operations and a few of NumPy's."""
+    """Applies the release's augmentation with PIL and a few NumPy operations."""
     from PIL import Image, ImageEnhance
 
     left, top, columns, rows = _pil_window(image.size, generator)
@@ -106,7 +106,7 @@ def _pil(image, generator) -> np.ndarray:
 
 
 def _pil_window(size: tuple[int, int], generator) -> tuple[int, int, int, int]:
-    """Left, top, width and height; eager TensorFlow for a few numbers would slow the competitor down."""
+    """Returns left, top, width and height; in plain Python, as eager TensorFlow would slow PIL down."""
     width, height = size
     for _ in range(augment.CROP_TRIES):
         area = width * height * generator.uniform(*augment.AREA_RANGE)

@@ -1,4 +1,4 @@
-"""What the measurements share: a process of one's own, and the median of some calls."""
+"""Shared measurement functions: running in a separate process, and median times."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 
 def in_own_process(function: Callable, *arguments):
-    """What `function` returns, called in a new process with which its memory goes: converting 109 M parameters takes gigabytes."""
+    """Calls `function` in a new process, so that its memory is freed: converting 109 M parameters needs gigabytes."""
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def median_seconds(call: Callable[[], object], repeats: int) -> float:
-    """The median of `repeats` calls, after one that may also trace."""
+    """Returns the median time of `repeats` calls in seconds, after a first call that may also trace."""
     call()
     seconds = []
     for _ in range(repeats):

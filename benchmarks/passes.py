@@ -1,4 +1,4 @@
-"""Contenders measured one after the other, each in a process of its own, in several passes of opposite order."""
+"""Measures contenders sequentially, each in a separate process, in several passes of alternating order."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from keras_widerresnet.compare import difference
 from keras_widerresnet.progress import progress_bar
 
 logger = logging.getLogger(__name__)
-SHORTEST = 0.2  # seconds of one measurement; faster calls are timed several at a time
+SHORTEST = 0.2  # seconds; faster calls are timed several at once
 COMPARED_CALLS = 2
 KIBIBYTE = 1024
 
 
 @dataclasses.dataclass
 class Measured:
-    """What one contender did on one workload.
+    """The measurements of one contender on one workload.
 
     Args:
-        contender: who.
-        workload: on what.
-        seconds: of each timed call, of all passes.
-        first_seconds: of the first call, which traces and compiles, and before it the loading; of the first pass.
-        peak_bytes: the most main memory that its process held, in the pass that held least; of an accelerator's own memory if it has one.
-        multiply_adds: of one image's forward pass.
-        outputs: of the first two calls: a training step's second loss shows that the first step did the same to the weights.
-        error: why it has no figures.
+        contender: the contender.
+        workload: the workload.
+        seconds: time of each timed call of all passes.
+        first_seconds: time of loading and of the first call, which traces and compiles, in the first pass.
+        peak_bytes: peak main memory of its process, or peak accelerator memory where available; the minimum over passes.
+        multiply_adds: multiply-adds of one image's forward pass.
+        outputs: results of the first two calls: the second loss of a training step shows whether the first step updated the weights alike.
+        error: why there are no measurements; empty if there are.
     """
 
     contender: Contender
@@ -55,7 +55,7 @@ class Measured:
         return float(np.median(self.seconds))
 
     def differs_from(self, other: Measured) -> float:
-        """The largest difference of an output, relative to the largest of the other's."""
+        """Returns the largest difference of an output, relative to the other's largest output."""
         return max(difference(own, reference) for own, reference in zip(self.outputs, other.outputs, strict=True))
 
 
@@ -63,10 +63,10 @@ def measure(contenders: Sequence[Contender], workloads: Sequence[Workload], pass
     """Times every contender on every workload.
 
     Args:
-        contenders: installed ones.
-        workloads: prepared.
-        passes: every second one in opposite order, so that a drifting machine is as fast for all.
-        repeats: timed calls in each pass, after two that are not timed.
+        contenders: contenders whose packages are installed.
+        workloads: prepared workloads.
+        passes: number of passes; every second one runs in reverse order, so that drift affects all alike.
+        repeats: timed calls per pass, after two untimed ones.
     """
     found = [Measured(contender, workload) for workload in workloads for contender in contenders]
     with progress_bar(total=passes * len(found), unit="run", unit_scale=False) as bar:
@@ -83,10 +83,10 @@ def measure(contenders: Sequence[Contender], workloads: Sequence[Workload], pass
 
 
 def installed(contenders: Sequence[Contender]) -> list[Contender]:
-    """Those whose packages are there; a line in the log for each other."""
+    """Returns the contenders whose packages are installed; logs a warning for each of the rest."""
     for contender in contenders:
         if missing := contender.missing_packages():
-            logger.warning("%s is left out: %s not installed", contender.name, " and ".join(missing))
+            logger.warning("%s is skipped: %s not installed", contender.name, " and ".join(missing))
     return [contender for contender in contenders if not contender.missing_packages()]
 
 
@@ -115,7 +115,7 @@ def _measure_once(measured: Measured, repeats: int) -> None:
 
 
 def _run(sender, contender: Contender, workload: Workload, repeats: int) -> None:
-    """In the contender's process: sends what was measured, or in words what went wrong."""
+    """Runs in the contender's process: sends the measurements, or an error message."""
     try:
         begin = time.perf_counter()
         call = contender.start(workload)
@@ -133,7 +133,7 @@ def _run(sender, contender: Contender, workload: Workload, repeats: int) -> None
         peak_bytes = _peak_bytes()
         multiply_adds = contender.multiply_adds(workload) if contender.multiply_adds else workload.multiply_adds
         sender.send((seconds, first_seconds, peak_bytes, multiply_adds, outputs))
-    except Exception as error:  # of any library; the table goes on without it
+    except Exception as error:  # of any library; the table omits this contender
         sender.send(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
 
 
@@ -152,7 +152,7 @@ def _peak_bytes() -> int:
 
 @contextlib.contextmanager
 def _standard_error_to(path: pathlib.Path) -> Iterator[None]:
-    """Of processes that are started inside: what libraries have to say would tear the progress bar."""
+    """Redirects the standard error of processes started inside; messages of libraries would break the progress bar."""
     kept = os.dup(2)
     try:
         with path.open("w") as log:
@@ -165,7 +165,7 @@ def _standard_error_to(path: pathlib.Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Of processes that are started inside."""
+    """Sets environment variables of processes started inside."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
     try:

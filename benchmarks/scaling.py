@@ -1,4 +1,4 @@
-"""How the cost of our networks grows with the batch, the images and the width."""
+"""Scaling of the cost of the networks with batch size, image size and width."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from benchmarks.floor import TRAINING_PASSES
 from benchmarks.passes import measure
 from benchmarks.workload import Workload, prepare
 
-# From one common point: model A's quarter, 8 images of 224 pixels.
+# The common point of all curves: 8 images of 224 pixels at a quarter of the width.
 BASE = {"batch_size": 8, "size": 224, "width": 0.25}
 AXES = {"batch_size": (1, 2, 4, 8, 16, 32), "size": (64, 96, 128, 224, 320, 448), "width": (0.125, 0.25, 0.5, 0.75, 1.0)}
-# And how many times the forward pass's multiply-adds it does.
+# Contender, and its multiply-adds relative to a forward pass.
 TASKS = {"inference": (inference.CONTENDERS[0], 1), "training step": (training.OURS, TRAINING_PASSES)}
 
 
@@ -26,9 +26,9 @@ class Growth:
 
     Args:
         task: key of `TASKS`.
-        axis: key of `AXES`, what varies while the rest is as in `BASE`.
-        values, seconds: the points; median seconds of a batch.
-        multiply_adds: of the whole batch, at each point.
+        axis: key of `AXES`, the setting that varies; the others are as in `BASE`.
+        values, seconds: the points of the curve; median seconds per batch.
+        multiply_adds: multiply-adds of the whole batch at each point.
     """
 
     task: str
@@ -39,12 +39,12 @@ class Growth:
 
     @property
     def exponent(self) -> float:
-        """p of the best fit of seconds = a · value**p on logarithmic axes."""
+        """The exponent p of the least-squares fit of seconds = a · value**p on logarithmic axes."""
         return fitted_exponent(self.values, self.seconds)
 
     @property
     def expected_exponent(self) -> float:
-        """The same of the multiply-adds."""
+        """The exponent of the multiply-adds."""
         return fitted_exponent(self.values, self.multiply_adds)
 
 
@@ -53,7 +53,7 @@ def fitted_exponent(values: Sequence[float], results: Sequence[float]) -> float:
 
 
 def growth(structure: str, threads: int, folder: str, passes: int, repeats: int) -> list[Growth]:
-    """Every curve; the weights are random ones of each network's own, kept in `folder`."""
+    """Measures all curves; each network has its own random weights, stored in `folder`."""
     curves = []
     for axis, values in AXES.items():
         points = [_prepared(structure, threads, folder, {**BASE, axis: value}) for value in values]

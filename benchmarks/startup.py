@@ -1,4 +1,4 @@
-"""What comes before the first image: importing the package, building Model A, loading its weights."""
+"""Startup times: importing the package, building the network and loading its weights."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ else:
 
 
 def startup_seconds(structure: str, repeats: int) -> dict[str, float]:
-    """Medians over new processes, which the system's file cache serves.
+    """Measures medians over new processes, with a warm file cache.
 
     Returns:
-        Seconds of `import keras` and of each of `BOUNDS`, what we want it to stay under.
+        Seconds of `import keras` and of each key of `BOUNDS`, whose values are the desired upper bounds.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = str(pathlib.Path(folder) / "network.weights.h5")

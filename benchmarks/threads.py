@@ -1,4 +1,4 @@
-"""The CPU threads that every contender has."""
+"""Limits the CPU threads of all contenders."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from keras_widerresnet.errors import InputError
 
 
 def take(threads: int) -> int:
-    """Keeps this process, and all that it starts, to so many of its CPU threads; 0 for all. Returns how many they are.
+    """Restricts this process and its children to a number of CPU threads (0 for all), and returns that number.
 
     Raises:
-        InputError: if there are not so many, or the system cannot do it.
+        InputError: if the process has fewer threads, or the system does not support CPU affinity.
     """
     if not hasattr(os, "sched_setaffinity"):
         if threads not in (0, os.cpu_count()):
-            raise InputError(f"Only Linux can keep processes to some of the threads: leave --threads out. Received: {threads}")
+            raise InputError(f"Only Linux can restrict processes to some of the threads: omit --threads. Received: {threads}")
         return os.cpu_count()
     own = sorted(os.sched_getaffinity(0))
     if threads > len(own):

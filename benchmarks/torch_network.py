@@ -1,4 +1,4 @@
-"""The networks written anew in PyTorch from the release's facts, as what ours are compared with."""
+"""An independent PyTorch implementation of the networks, as a baseline for comparison."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class TorchUnit(nn.Module):
 class TorchNetwork(nn.Module):
     """From images (batch, 3, H, W), as `preprocess_input` makes them but channels first, to logits (batch, classes).
 
-    Halvings by pools follow the `"ceil"` convention (see `units.MaxPool`). While `checkpointed` is set, the backward pass computes the
-    units' activations anew.
+    Halvings by pools follow the `"ceil"` convention (see `units.MaxPool`). While `checkpointed` is set, the backward pass recomputes
+    the units' activations.
     """
 
     def __init__(self, structure: Structure, width: float = 1.0, classes: int = 1000):
@@ -80,7 +80,7 @@ class TorchNetwork(nn.Module):
         return getattr(self, self.head)(x.mean((2, 3)))
 
     def assign(self, parameters: Mapping[str, np.ndarray]) -> None:
-        """Sets every weight from official parameters (name without `arg:`/`aux:` -> array in the official layout)."""
+        """Sets all weights from official parameters (name without `arg:`/`aux:` -> array in the official layout)."""
         state = {}
         for key, value in self.state_dict().items():
             module, kind = key.split(".")[-2:]
@@ -90,7 +90,7 @@ class TorchNetwork(nn.Module):
 
 
 def load(workload: Workload) -> TorchNetwork:
-    """The workload's network with its weights, in training mode; PyTorch takes the workload's threads."""
+    """Returns the workload's network with its weights, in training mode; PyTorch uses the workload's number of threads."""
     torch.set_num_threads(workload.threads)
     network = TorchNetwork(workload.record, workload.width, CLASSES)
     with np.load(workload.path("parameters.npz")) as parameters:

@@ -1,7 +1,7 @@
-"""Training steps: ours in all their forms, and the same network's in PyTorch.
+"""Contenders of training: this package with various settings, and the same network in PyTorch.
 
-Each function is called in a process of its own and returns the call that is timed: one step of SGD with Nesterov's momentum and weight
-decay on the same images, which gives the loss before it.
+Each function is called in a separate process and returns the call to time: one step of SGD with Nesterov momentum and weight decay on
+the same images, which returns the loss before the update.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 1e-4
 
 
 def our_step(workload: Workload, **options) -> Call:
-    """The step of `keras-widerresnet train`, with `options` of `TrainingConfig`."""
+    """Returns the step of `keras-widerresnet train`, with `options` of `TrainingConfig`."""
     import tensorflow as tf
 
     from keras_widerresnet.tasks.classification.config import TrainingConfig
@@ -52,7 +52,7 @@ def our_step(workload: Workload, **options) -> Call:
 
 
 def our_train_on_batch(workload: Workload) -> Call:
-    """What a user of Keras writes: `model.compile`, `model.train_on_batch`."""
+    """Returns a step with plain Keras: `model.compile` and `model.train_on_batch`."""
     from keras_widerresnet.training.optimizer import TorchSGD
 
     model = workload.model()
@@ -67,7 +67,7 @@ def our_train_on_batch(workload: Workload) -> Call:
 
 
 def jax_step(workload: Workload, remat: bool = False, precision: str = "float32") -> Call:
-    """Ours on JAX, one compiled step."""
+    """Returns a compiled step of this package's network on JAX."""
     import jax
 
     from keras_widerresnet.training.optimizer import TorchSGD
@@ -93,7 +93,7 @@ def jax_step(workload: Workload, remat: bool = False, precision: str = "float32"
         return value, trainable, state, slots
 
     groups = (model.trainable_variables, model.non_trainable_variables, optimizer.variables)
-    # Copies: the first step gives their memory to its results, and Keras still holds the originals.
+    # Copies: the first step donates their memory to its results, while Keras still holds the originals.
     held = [[jax.numpy.array(variable.value) for variable in group] for group in groups]
 
     def call():
@@ -175,7 +175,7 @@ MEMORY = (
     PYTORCH,
     _pytorch("PyTorch, checkpointed units", checkpointed=True),
 )
-# One change at a time from the first.
+# Each changes one setting of the first.
 TRIED = (
     OURS,
     _ours("pages of 4 kB", environment={}),

@@ -1,4 +1,4 @@
-"""What all contenders are given: one network's weights, in every form that one of them reads, and the same images."""
+"""The common input of all contenders: one network's weights in all required file formats, and the same images."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Workload:
     """One network on images of one size.
 
     Args:
-        structure: name or notation.
-        width: factor for the channels of all stages.
-        size: pixels of a side.
-        batch_size: images at a time.
-        threads: of the CPU.
-        folder: where `prepare` has written the network's files.
+        structure: name or notation of the network.
+        width: channel multiplier of all stages.
+        size: side of the images in pixels.
+        batch_size: number of images per batch.
+        threads: number of CPU threads.
+        folder: folder to which `prepare` writes the network's files.
     """
 
     structure: str
@@ -45,23 +45,23 @@ class Workload:
 
     @property
     def multiply_adds(self) -> int:
-        """Of one image's forward pass."""
+        """Multiply-adds of one image's forward pass."""
         return self.record.multiply_adds(self.size, classes=CLASSES, width=self.width)
 
     def pixels(self) -> np.ndarray:
-        """Random values 0..255, float32 (batch, size, size, 3)."""
+        """Returns random images, float32 (batch, size, size, 3), values 0..255."""
         generator = np.random.default_rng(0)
         return generator.integers(0, 256, (self.batch_size, self.size, self.size, 3)).astype(np.float32)
 
     def images(self) -> np.ndarray:
-        """The same as `preprocess_input` makes them."""
+        """Returns the same images after `preprocess_input`."""
         return preprocess_input(self.pixels())
 
     def labels(self) -> np.ndarray:
         return np.arange(self.batch_size) % CLASSES
 
     def model(self, precision: str = "float32") -> keras.Model:
-        """The network with its weights, on the backend of this process; with `"bfloat16"` under that mixed-precision policy."""
+        """Returns the network with its weights, in float32 or, with `"bfloat16"`, under that mixed-precision policy."""
         stored = keras.saving.load_model(self.path("network.keras"), compile=False)
         if precision == "float32":
             return stored
@@ -71,7 +71,7 @@ class Workload:
         return model
 
     def new_model(self) -> keras.Model:
-        """The network as it is initialised."""
+        """Returns the network with random weights."""
         return WiderResNet(self.record, width=self.width, input_shape=(self.size, self.size, 3), classes=CLASSES)
 
     def path(self, name: str) -> pathlib.Path:
@@ -79,7 +79,7 @@ class Workload:
 
 
 def prepare(workload: Workload, forms: set[str]) -> None:
-    """Writes the network, with random weights, and the `forms` of it, keys of `FORMS`, to the workload's folder."""
+    """Writes the network, with random weights, and its `forms` (keys of `FORMS`) to the workload's folder."""
     for form in ("network", *sorted(forms)):
         in_own_process(FORMS[form], workload)
 
@@ -88,7 +88,7 @@ def _write_network(workload: Workload) -> None:
     keras.utils.set_random_seed(0)
     model = workload.new_model()
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
-    # Statistics of a random network's own activations; with those of the initialisers they grow until every probability is 0 or 1.
+    # Use the statistics of actual activations; with the initial ones activations grow until every probability is 0 or 1.
     for norm in norms:
         norm.momentum, kept = 0.0, norm.momentum
     model(dataclasses.replace(workload, batch_size=SETTLING_IMAGES).images(), training=True)
@@ -98,7 +98,7 @@ def _write_network(workload: Workload) -> None:
 
 
 def _write_parameters(workload: Workload) -> None:
-    """By official name and in the official layout, for PyTorch."""
+    """Writes the weights by official name and in the official layout, for PyTorch."""
     layers = workload.model().layers
     pairs = [(name, weight) for layer in layers for name, weight in zip(parameter_names(layer), layer.weights, strict=True)]
     np.savez(workload.path("parameters.npz"), **{name: to_official(keras.ops.convert_to_numpy(weight)) for name, weight in pairs})
@@ -112,7 +112,7 @@ def _write_onnx(workload: Workload) -> None:
 
 
 def write_saved_model(workload: Workload, path: pathlib.Path, *, fold: bool = True, half: bool = False) -> None:
-    """As `keras-widerresnet export` does it: folded, or not; kernels in float32, or in half."""
+    """Writes a SavedModel as `keras-widerresnet export` does, optionally folded and with float16 kernels."""
     import tensorflow as tf
 
     from keras_widerresnet.export.fold import inference_network
@@ -125,13 +125,13 @@ def write_saved_model(workload: Workload, path: pathlib.Path, *, fold: bool = Tr
 
 
 def load_saved_model(path: pathlib.Path) -> tuple[Callable[[np.ndarray], np.ndarray], Callable]:
-    """From pixels to probabilities, in NumPy, by a written SavedModel; and its concrete function."""
+    """Loads a SavedModel; returns a NumPy function from pixels to probabilities, and its concrete function."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(path))
 
     def ask(pixels: np.ndarray) -> np.ndarray:
-        # By way of `loaded`: a signature alone does not keep its variables alive.
+        # Access via `loaded`, as a signature alone does not keep its variables alive.
         return loaded.signatures["tensor"](images=tf.constant(pixels))["probabilities"].numpy()
 
     return ask, loaded.signatures["tensor"]

@@ -1,4 +1,4 @@
-"""Outputs that are complete or absent."""
+"""Atomic writing: an output is either complete or absent."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Set
 
 from keras_widerresnet.errors import InputError
 
-VECTOR_SUFFIXES = (".png", ".svg")  # of pictures that are written both ways
+VECTOR_SUFFIXES = (".png", ".svg")  # of pictures that are written in both formats
 
 
 _UNFINISHED, _REMOVED = "unfinished", "removed"
@@ -26,10 +26,10 @@ _DISK_FULL_TEXTS = ("No space left", "Disk quota exceeded", "File too large")
 
 @contextlib.contextmanager
 def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
-    """A temporary name beside `path` to write to, moved to `path` at the end and removed if writing fails.
+    """Yields a temporary path beside `path`, which is renamed to `path` at the end, or removed if writing fails.
 
-    The caller makes a file or a folder of it. What processes that were killed left in the same folder is removed first.
-    The temporary name keeps the suffixes, by which Keras and Matplotlib choose the format.
+    The caller creates a file or a folder there. Leftovers of killed processes in the same folder are removed first.
+    The temporary name keeps the suffixes, from which Keras and Matplotlib infer the format.
     """
     path = pathlib.Path(path)
     _remove_leftovers(path)
@@ -42,9 +42,9 @@ def replacing(path: str | pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def check_room(path: pathlib.Path, size: int) -> None:
-    """Raises `OSError` if there is no room on the disk for a new file of so many bytes.
+    """Raises `OSError` if the disk has no room for a new file of `size` bytes.
 
-    For writers that do not survive a full disk: HDF5's library then ends the process.
+    For writers that do not handle a full disk: the HDF5 library crashes the process.
     """
     try:
         with path.open("wb") as file:
@@ -57,7 +57,7 @@ def check_room(path: pathlib.Path, size: int) -> None:
 
 
 def remove(path: pathlib.Path) -> None:
-    """Takes a file or folder away at once, by a hidden name, before its files go one by one."""
+    """Removes a file or folder atomically: it is first renamed to a hidden name, then deleted."""
     _remove_leftovers(path)
     hidden = _hidden(_REMOVED, path)
     os.replace(path, hidden)
@@ -65,17 +65,17 @@ def remove(path: pathlib.Path) -> None:
 
 
 def is_leftover(path: pathlib.Path) -> bool:
-    """Whether something has the hidden name of an output that is being written or removed, or was when its process was killed."""
+    """Whether `path` has the hidden name of an output that is being written or removed, or whose process was killed meanwhile."""
     return _HIDDEN.fullmatch(path.name) is not None
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an exception, of Python's or of TensorFlow's files, says that no more can be written."""
+    """Whether an exception of Python's or TensorFlow's file operations reports a full disk."""
     return getattr(error, "errno", None) in _DISK_FULL or any(text in str(error) for text in _DISK_FULL_TEXTS)
 
 
 def reason(error: BaseException) -> str:
-    """Why a file could not be written, in one line."""
+    """Returns the reason why a file could not be written, in one line."""
     if is_disk_full(error):
         return "the disk is full"
     strerror = getattr(error, "strerror", None)
@@ -88,7 +88,7 @@ def _hidden(word: str, path: pathlib.Path) -> pathlib.Path:
 
 @functools.cache
 def _machine() -> str:
-    """What a process number is of: a machine, and on Linux a container on it."""
+    """Returns an identifier of the machine, and on Linux of the container, in which process ids are unique."""
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -97,8 +97,8 @@ def _machine() -> str:
 
 
 def _remove_leftovers(path: pathlib.Path) -> None:
-    """Removes what dead processes of this machine left beside an output; what those of others left may still be written."""
-    with contextlib.suppress(OSError):  # no such folder yet; or another process removes the same, or it is another user's
+    """Removes leftovers of dead processes of this machine beside an output; those of other machines may still be in use."""
+    with contextlib.suppress(OSError):  # no such folder yet, or an entry that another process or user owns
         for entry in list(path.parent.iterdir()):
             match = _HIDDEN.fullmatch(entry.name)
             if match and match[2] == _machine() and not _is_alive(int(match[1])):
@@ -107,12 +107,12 @@ def _remove_leftovers(path: pathlib.Path) -> None:
 
 def _is_alive(process: int) -> bool:
     if os.name != "posix":
-        return True  # elsewhere the call below ends the process
+        return True  # on other systems the call below would end the process
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # another user's, or no number of a process
+    except (OSError, OverflowError):  # another user's process, or not a valid process id
         return True
     return True
 
@@ -125,31 +125,31 @@ def _remove_now(path: pathlib.Path) -> None:
 
 
 def check_absent(path: str | pathlib.Path, overwrite: bool) -> None:
-    """Raises `InputError` if a file that is to be written is there and may not be replaced."""
+    """Raises `InputError` if an output file exists and must not be replaced."""
     if pathlib.Path(path).exists() and not overwrite:
         raise InputError(f"{str(path)!r} exists; --overwrite replaces it")
 
 
 def is_absent(folder: pathlib.Path) -> bool:
-    """Whether a folder is not there, or holds nothing but what a killed process left."""
+    """Whether a folder does not exist, or contains only leftovers of killed processes."""
     return not folder.exists() or (folder.is_dir() and all(is_leftover(entry) for entry in folder.iterdir()))
 
 
 def check_output(output_dir: pathlib.Path, overwrite: bool, files: Set[str], optional: Set[str] = frozenset()) -> None:
-    """Refuses a folder that is not to be touched.
+    """Checks that an evaluation may write to a folder.
 
     Args:
-        output_dir: the folder that an evaluation is to make.
+        output_dir: the folder to write to.
         overwrite: whether an earlier evaluation may be replaced.
-        files: names of all that such an evaluation leaves.
-        optional: names of what it may leave besides.
+        files: names of all files that such an evaluation writes.
+        optional: names of further files that it may write.
 
     Raises:
-        InputError: if there is something that is no such evaluation, or one that may not be replaced.
+        InputError: if the folder exists and is not such an evaluation, or is one that must not be replaced.
     """
     if is_absent(output_dir):
         return
-    # Whatever else lies in it would be lost.
+    # Any other files in it would be lost.
     if not output_dir.is_dir() or {entry.name for entry in output_dir.iterdir()} - optional != files:
         raise InputError(f"{str(output_dir)!r} exists and is not an evaluation ({', '.join(sorted(files))}): choose another --output_dir")
     if not overwrite:
@@ -158,12 +158,12 @@ def check_output(output_dir: pathlib.Path, overwrite: bool, files: Set[str], opt
 
 @contextlib.contextmanager
 def created(output_dir: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A new folder to write to, moved to `output_dir` at the end, in place of what is there, and removed if writing fails.
+    """Yields a new folder, which replaces `output_dir` at the end, or is removed if writing fails.
 
-    It is made at once: one that cannot be written is found before the hours of evaluation.
+    It is created at once, so that a location without write access is reported before hours of evaluation.
 
     Raises:
-        InputError: if it cannot be made.
+        InputError: if it cannot be created.
     """
     with replacing(output_dir) as folder:
         try:

@@ -1,4 +1,4 @@
-"""Options as fields of typed records: name, type, default, choices, bounds and help are declared once, and flags are made of them."""
+"""Options as fields of typed dataclasses: each is declared once, and the command-line flags are generated from them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from keras_widerresnet.errors import InputError
 
-# Headings of `--help` that several commands have.
+# Headings of `--help` that several commands share.
 MODEL, DATA, TESTING, OUTPUT = "Model", "Data", "Testing", "Output"
 _KEY = "option"
 
@@ -19,16 +19,16 @@ Part = TypeVar("Part")
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-    """What is known of one field of a record.
+    """Metadata of one field of a record.
 
     Args:
-        help: one line for people, without a full stop where it is a fragment.
+        help: human-readable description in one line, without a full stop if it is a fragment.
         group: heading under which `--help` lists it.
-        choices: the values that it may have; of a tuple those that its entries may have.
-        least, most: bounds of a number, both allowed.
-        repeats: whether a run depends on it, so that it belongs into the run's flag file.
-        then: what runs did before the option was there; None where that is its default.
-        is_positional: whether the command line has it beside the flags.
+        choices: the allowed values; for a tuple those of its entries.
+        least, most: inclusive bounds of a number.
+        repeats: whether the option is needed to repeat a run, and so belongs in the run's flag file.
+        then: the value that matches runs from before the option existed; None if that is its default.
+        is_positional: whether it is a positional argument rather than a flag.
     """
 
     help: str
@@ -42,7 +42,7 @@ class Option:
 
 
 def option(default: Any = dataclasses.MISSING, *, help: str, group: str, **facts: Any) -> Any:
-    """A field of a record with its `Option`; without a default it must be given."""
+    """Returns a dataclass field with its `Option`; without a default the option is required."""
     metadata = {_KEY: Option(help, group, **facts)}
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata=metadata)
@@ -50,22 +50,22 @@ def option(default: Any = dataclasses.MISSING, *, help: str, group: str, **facts
 
 
 def redefined(record: type, name: str, default: Any) -> Any:
-    """The field of a base record with another default."""
+    """Returns the field of a base record with another default."""
     return dataclasses.field(default=default, metadata={_KEY: options_of(record)[name]})
 
 
 def options_of(record: type | Any) -> dict[str, Option]:
-    """The options of a record or its class by name, in the order of its fields."""
+    """Returns name -> `Option` for a record or its class, in the order of its fields."""
     return {field.name: field.metadata[_KEY] for field in dataclasses.fields(record) if _KEY in field.metadata}
 
 
 def defaults_of(record: type | Any) -> dict[str, Any]:
-    """Name -> default of each field of a record; `dataclasses.MISSING` where it has none."""
+    """Returns name -> default for each field of a record; `dataclasses.MISSING` if it has no default."""
     return {field.name: field.default for field in dataclasses.fields(record)}
 
 
 def documented(record: type) -> type:
-    """Adds the options to a record's docstring."""
+    """Class decorator that adds the options to a record's docstring."""
     options, types = options_of(record), {field.name: field.type for field in dataclasses.fields(record)}
     lines = [f"        {name} ({types[name]}): {known.help}" for name, known in options.items()]
     record.__doc__ = f"{record.__doc__.rstrip()}\n\n    Args:\n" + "\n".join(lines) + "\n    " if record.__doc__ else None
@@ -73,7 +73,7 @@ def documented(record: type) -> type:
 
 
 def check(record: Any) -> None:
-    """Raises `InputError` for the first option of a record that is out of its choices or bounds, or not finite."""
+    """Raises `InputError` for the first option of a record that is not among its choices, out of bounds or not finite."""
     for name, known in options_of(record).items():
         value = getattr(record, name)
         values = value if isinstance(value, tuple) else (value,)
@@ -101,12 +101,12 @@ def _check_bounds(name: str, value: float, known: Option) -> None:
 
 
 def flag_lines(record: Any) -> dict[str, str]:
-    """Name -> its line of a flag file, for all options that a run depends on."""
+    """Returns name -> line of a flag file, for every option that a run depends on."""
     return {name: flag_line(name, getattr(record, name)) for name, known in options_of(record).items() if known.repeats}
 
 
 def flag_line(name: str, value: object) -> str:
-    """An option as one argument of the command line, e.g. `--width=0.5`, `--noflip`, `--scales=256,320`."""
+    """Returns an option as one command-line argument, e.g. `--width=0.5`, `--flip=false`, `--scales=256,320`."""
     if isinstance(value, bool):
         return f"--{name}={str(value).lower()}"
     if isinstance(value, tuple):
@@ -115,7 +115,7 @@ def flag_line(name: str, value: object) -> str:
 
 
 def given_flags(record: Any) -> list[str]:
-    """The options of a record that are not at their defaults, as a person would write them on the command line."""
+    """Returns the options of a record that differ from their defaults, as one would type them on the command line."""
     defaults = defaults_of(record)
     given = {name: getattr(record, name) for name, known in options_of(record).items() if not known.is_positional}
     return [
@@ -126,23 +126,23 @@ def given_flags(record: Any) -> list[str]:
 
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
-    """` Did you mean 'NAME'?` for the nearest of some names, or nothing where none is near."""
+    """Returns `. Did you mean 'NAME'?` for the most similar name, or an empty string if none is similar."""
     by_lower = {name.lower(): name for name in names if name}
     found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.6)
     return f". Did you mean {by_lower[found[0]]!r}?" if found else ""
 
 
 def types_of(record: type) -> dict[str, Any]:
-    """Name -> type of each option of a record, resolved."""
+    """Returns name -> resolved type for each option of a record."""
     hints = typing.get_type_hints(record)
     return {name: hints[name] for name in options_of(record)}
 
 
 def values_of(record: Any, names: Collection[str]) -> dict[str, Any]:
-    """Some fields of a record by name."""
+    """Returns name -> value for the given fields of a record."""
     return {name: getattr(record, name) for name in names}
 
 
 def part_of(record: Any, part: type[Part]) -> Part:
-    """The record of another class whose fields are all among those of this one."""
+    """Returns an instance of `part`, a record class whose fields are all among those of `record`."""
     return part(**values_of(record, [field.name for field in dataclasses.fields(part)]))  # type: ignore[arg-type]

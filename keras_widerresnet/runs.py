@@ -1,4 +1,4 @@
-"""The run directory: the only place that knows its files, reads them and writes them. Needs no TensorFlow."""
+"""Reading and writing of run directories, whose file names are all defined here. Does not need TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from keras_widerresnet.options import defaults_of, flag_line, flag_lines, option
 from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 from keras_widerresnet.structures import Structure, find_structure
 
-# What every run has.
+# Files and folders of every run.
 FLAGS_FILE, VERSIONS_FILE, FACTS_FILE, METRICS_FILE = "flags.txt", "versions.json", "run.json", "metrics.csv"
 CHECKPOINTS_FOLDER, TENSORBOARD_FOLDER = "checkpoints", "tensorboard"
 BEST_FILE, FINAL_FILE, REPORT_FILE = "best.keras", "final.keras", "report.md"
-# What a report's tables and pictures are called, of a run as of an evaluation or an analysis.
+# Tables and pictures beside a report, whether of a run, an evaluation or an analysis.
 RESULTS_FILE, PER_CLASS_FILE, PREDICTIONS_FILE, PREDICTIONS_FOLDER = "results.json", "per_class.csv", "predictions.csv", "predictions"
 CURVES_FILE, CONFUSION_FILE, MISTAKES_FILE = "curves.png", "confusion_matrix.png", "worst_mistakes.png"
 OVERLAYS_FILE, CLASS_IOU_FILE = "overlays.png", "class_iou.png"
@@ -36,11 +36,11 @@ SEGMENTATION_EVALUATION = {RESULTS_FILE, REPORT_FILE, PER_CLASS_FILE, OVERLAYS_F
 CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 PACKAGES = ("keras", "numpy", "tensorflow-datasets", "scikit-learn", "matplotlib")
 TENSORFLOWS = ("tensorflow", "tensorflow-cpu")
-_SEGMENTATION_FLAG = "classifier_convs"  # which tells the task of runs that have no facts file
+_SEGMENTATION_FLAG = "classifier_convs"  # identifies segmentation runs that do not have a facts file
 
 
 class RunSettings(Protocol):
-    """What a run's configuration, a record of options such as `training.config.RunConfig`, says of its directory."""
+    """The options of a run's configuration, such as `training.config.RunConfig`, that concern its directory."""
 
     __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
@@ -50,11 +50,11 @@ class RunSettings(Protocol):
 
     @property
     def overwrite(self) -> bool:
-        """Whether an existing run is replaced."""
+        """Whether to replace an existing run."""
 
     @property
     def resume(self) -> bool:
-        """Whether an existing run goes on."""
+        """Whether to continue an existing run."""
 
 
 Config = TypeVar("Config", bound=RunSettings)
@@ -62,7 +62,7 @@ Config = TypeVar("Config", bound=RunSettings)
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A run directory that is there.
+    """An existing run directory.
 
     Args:
         path: the directory.
@@ -72,16 +72,16 @@ class Run:
 
     @classmethod
     def at(cls, path: str | pathlib.Path) -> Run | None:
-        """The run at `path`; None where that is no run directory."""
+        """Returns the run at `path`, or None if that is not a run directory."""
         path = pathlib.Path(path)
-        return cls(path) if os.path.isfile(path / FLAGS_FILE) else None  # False for names that no file can have, too
+        return cls(path) if os.path.isfile(path / FLAGS_FILE) else None  # also False for invalid file names
 
     @classmethod
     def finished(cls, path: str | pathlib.Path) -> Run:
-        """The run at `path`, which must be finished.
+        """Returns the finished run at `path`.
 
         Raises:
-            InputError: if it is not, or there is none.
+            InputError: if `path` is not a run directory, or its run is not finished.
         """
         run = cls.at(path)
         if run is None or not run.is_finished:
@@ -90,55 +90,55 @@ class Run:
 
     @functools.cached_property
     def flags(self) -> dict[str, str]:
-        """Name -> value as it was written, of all options that the run depends on."""
+        """Name -> value, as written in the flag file, of every option that the run depends on."""
         path = self.path / FLAGS_FILE
         flags = {}
         for number, line in enumerate(_text(path).splitlines(), 1):
-            if not line.strip() or line.startswith(("#", "//")):  # as in any flag file
+            if not line.strip() or line.startswith(("#", "//")):  # comments, as in every flag file
                 continue
             name, equals, value = line.removeprefix("--").partition("=")
             if not line.startswith("--") or not equals:
-                raise _damaged(path, f"line {number} is no --name=value: {line[:80]!r}")
+                raise _damaged(path, f"line {number} must be --name=value. Received: {line[:80]!r}")
             flags[name] = value
         return flags
 
     @property
     def flags_text(self) -> str:
-        """The run's flag file."""
+        """The text of the run's flag file."""
         return _text(self.path / FLAGS_FILE).strip()
 
     def flag(self, name: str) -> str:
-        """The value of an option as it was written.
+        """Returns the value of an option as written in the flag file.
 
         Raises:
-            InputError: if the flag file does not have it.
+            InputError: if the flag file does not contain it.
         """
         if name not in self.flags:
             raise _damaged(self.path / FLAGS_FILE, f"it has no line --{name}=…")
         return self.flags[name]
 
     def number(self, name: str, default: float | None = None) -> float:
-        """The value of an option that is a number.
+        """Returns the value of a numeric option.
 
         Args:
             name: the option.
-            default: its value where the flag file does not have it; None if it must.
+            default: value if the flag file does not contain the option; None if the option is required.
 
         Raises:
-            InputError: if there is none, or it is not finite.
+            InputError: if the option is missing or its value is not finite.
         """
         text = str(default) if default is not None and name not in self.flags else self.flag(name)
         value = _finite(text)
         if value is None:
-            raise _damaged(self.path / FLAGS_FILE, f"--{name} is no finite number: {text!r}")
+            raise _damaged(self.path / FLAGS_FILE, f"--{name} must be a finite number. Received: {text!r}")
         return value
 
     @property
     def structure(self) -> Structure:
-        """The network's structure, with the halvings that were chosen.
+        """The network's structure, with the chosen way of downsampling.
 
         Raises:
-            InputError: if the flag file does not tell it.
+            InputError: if the flag file does not specify it.
         """
         name = self.flag("structure")
         try:
@@ -148,7 +148,7 @@ class Run:
 
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
-        """Task, class names, numbers of images, protocol and, at the end, results; empty for runs of versions that did not keep them."""
+        """Task, class names, image counts, protocol and, once finished, results; empty for runs of versions that did not store them."""
         path = self.path / FACTS_FILE
         if not path.is_file():
             return {}
@@ -158,16 +158,19 @@ class Run:
         except (ValueError, RecursionError) as error:
             raise _damaged(path, error) from None
         if not isinstance(facts, dict):
-            raise _damaged(path, "it holds no object of JSON")
+            raise _damaged(path, "it does not contain a JSON object")
         expected = {
             "task": (lambda value: value in (CLASSIFICATION, SEGMENTATION), f"{CLASSIFICATION!r} or {SEGMENTATION!r}"),
-            "class_names": (_is_texts, "a list of texts"),
+            "class_names": (_is_texts, "a list of strings"),
             "protocol": (lambda value: isinstance(value, dict), "an object"),
-            "results": (lambda value: isinstance(value, list) and all(_is_texts(row) and len(row) == 2 for row in value), "pairs of texts"),
+            "results": (
+                lambda value: isinstance(value, list) and all(_is_texts(row) and len(row) == 2 for row in value),
+                "pairs of strings",
+            ),
         }
         for name, (is_right, what) in expected.items():
             if name in facts and not is_right(facts[name]):
-                raise _damaged(path, f"{name!r} must be {what}. It is {str(facts[name])[:80]!r}")
+                raise _damaged(path, f"{name!r} must be {what}. Received: {str(facts[name])[:80]!r}")
         return facts
 
     @property
@@ -177,12 +180,12 @@ class Run:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order of the outputs; empty for runs that did not keep them."""
+        """Class names in the order of the network's outputs; empty for runs that did not store them."""
         return tuple(self.facts.get("class_names", ()))
 
     @property
     def protocol(self) -> ClassificationProtocol | SegmentationProtocol | None:
-        """What the network sees of each test image in the report; None for runs that did not keep it."""
+        """How test images were preprocessed for the report; None for runs that did not store it."""
         kept: dict[str, Any] = dict(self.facts.get("protocol", {}))
         if not kept:
             return None
@@ -190,25 +193,25 @@ class Run:
         try:
             return SegmentationProtocol(**kept) if self.task == SEGMENTATION else ClassificationProtocol(**kept)
         except (TypeError, ValueError) as error:
-            raise _damaged(self.path / FACTS_FILE, f"'protocol' is none of {self.task}: {error}") from None
+            raise _damaged(self.path / FACTS_FILE, f"'protocol' is not a {self.task} protocol: {error}") from None
 
     @property
     def is_finished(self) -> bool:
         return (self.path / REPORT_FILE).is_file()
 
     def metrics(self, most: int | None = None) -> list[dict[str, float]]:
-        """The rows of its epochs, or of the first `most` of them; none before the first is over.
+        """Returns one row for each completed epoch, or for the first `most` of them.
 
         Raises:
-            InputError: naming the first line that is not one of numbers.
+            InputError: if the file is damaged; the message names the first line that is not numeric.
         """
         return [{key: float(value) for key, value in row.items()} for row in self._metrics_table(most)[1]]
 
     def scores(self, name: str, most: int | None = None) -> list[float]:
-        """One column of the rows of its epochs, e.g. `"val_accuracy"`, or of the first `most` of them.
+        """Returns one column of `metrics`, e.g. `"val_accuracy"`.
 
         Raises:
-            InputError: if there is no such column, or one of its numbers is not finite.
+            InputError: if the column is missing, or one of its values is not finite.
         """
         path, rows = self.path / METRICS_FILE, self.metrics(most)
         for number, row in enumerate(rows, 2):
@@ -219,7 +222,7 @@ class Run:
         return [row[name] for row in rows]
 
     def _metrics_table(self, most: int | None) -> tuple[Sequence[str], list[dict[str, str]]]:
-        """Names of the columns, and the rows as they are written, each of as many numbers."""
+        """Returns the column names, and the rows as strings, one number for each column."""
         path = self.path / METRICS_FILE
         if not path.is_file():
             return (), []
@@ -232,21 +235,21 @@ class Run:
         if not names:
             raise _damaged(path, "it is empty")
         if len(set(names)) < len(names):
-            raise _damaged(path, f"a column is there twice: {', '.join(names)}")
+            raise _damaged(path, f"a column name is repeated: {', '.join(names)}")
         for number, row in enumerate(rows, 2):
             wrong = [value for value in row.values() if not isinstance(value, str) or not _is_number(value)]
             if wrong or None in row:
-                raise _damaged(path, f"line {number} has not one number for each of {', '.join(names)}")
+                raise _damaged(path, f"line {number} must have one number for each of {', '.join(names)}")
         return names, rows
 
     def results(self) -> list[tuple[str, str]]:
-        """The report's table of results, (what, value); none before the report is written."""
+        """Returns the report's table of results as (name, value) pairs; empty before the report is written."""
         if "results" in self.facts:
             return [(what, value) for what, value in self.facts["results"]]
         return self._reported_results() if self.is_finished else []
 
     def _reported_results(self) -> list[tuple[str, str]]:
-        """The first table of the report, for runs that kept their results nowhere else."""
+        """Returns the first table of the report, for runs that did not store their results elsewhere."""
         lines = iter(_text(self.path / REPORT_FILE).splitlines())
         table = []
         for line in lines:
@@ -257,24 +260,24 @@ class Run:
         return [(row[0], row[1]) for row in table[2:] if len(row) == 2]
 
     def check_task(self, task: str, why: str) -> None:
-        """Raises `InputError` for a run of another task; `why` says what is done with which runs."""
+        """Raises `InputError` for a run of another task; `why` states which runs the command accepts."""
         if self.task != task:
-            raise InputError(f"{str(self.path)!r} is a run of {self.task}; {why}")
+            raise InputError(f"{str(self.path)!r} is a {self.task} run; {why}")
 
     def final_network(self) -> pathlib.Path:
-        """The file of the network after the last step.
+        """Returns the path of the network after the last step.
 
         Raises:
-            InputError: if the run has not come to its end.
+            InputError: if training has not finished.
         """
         path = self.path / FINAL_FILE
         if not path.is_file():
-            raise InputError(f"{str(self.path)!r} holds no final network yet: the run goes on with its own command and --resume")
+            raise InputError(f"{str(self.path)!r} has no final network yet: continue the run with its original command and --resume")
         return path
 
     @property
     def best_network(self) -> pathlib.Path | None:
-        """The file of the network with the best score so far."""
+        """Path of the network with the best score so far; None if there is none yet."""
         path = self.path / BEST_FILE
         return path if path.is_file() else None
 
@@ -283,30 +286,30 @@ class Run:
         _write_json(self.path / FACTS_FILE, {**self.facts, "results": [list(row) for row in results]})
 
     def write_report(self, text: str) -> pathlib.Path:
-        """Writes the report, which ends a run; returns its path."""
+        """Writes the report, which marks the run as finished, and returns its path."""
         with replacing(self.path / REPORT_FILE) as temporary:
             temporary.write_text(text)
         return self.path / REPORT_FILE
 
 
 def may_start(config: Config) -> tuple[Config, bool]:
-    """What may be done with a configuration's directory.
+    """Checks whether a run may start in, or continue in, its configuration's directory.
 
     Args:
         config: the run's settings.
 
     Returns:
-        The configuration to go on with, and whether the run is finished already. A resumed run keeps what it did before an option was
-        there, unless that option is given.
+        The configuration to use, and whether the run is already finished. For options that are newer than a resumed run, the configuration
+        keeps the run's former behaviour unless the option is given.
 
     Raises:
-        InputError: for an existing directory that is not to be touched, or a run of other options.
+        InputError: if the directory exists and must not be changed, or its run has different options.
     """
     path = pathlib.Path(config.output_dir)
     if is_absent(path):
         return config, False
     if not (config.overwrite or config.resume):
-        raise InputError(f"{path} exists: --resume goes on with that run, --overwrite replaces it, --output_dir names another")
+        raise InputError(f"{path} exists: --resume continues that run, --overwrite replaces it, --output_dir chooses another directory")
     run = Run.at(path)
     if run is None:
         raise InputError(f"{path} exists and is not a run directory (no {FLAGS_FILE}): choose another --output_dir")
@@ -329,12 +332,12 @@ def _as_before(config: Config, run: Run) -> Config:
             kept[name] = getattr(config, name) if is_said else then
         changed += [line] if differs else []
     if changed:
-        raise InputError(f"{run.path} was started with other flags; --resume needs the same. Different now: {' '.join(changed)}")
+        raise InputError(f"{run.path} was started with different flags; --resume needs the same ones. Changed: {' '.join(changed)}")
     return dataclasses.replace(config, **kept)
 
 
 def prepare(config: RunSettings, facts: Mapping[str, Any]) -> Run:
-    """Makes the directory of a run, with its flags, versions and facts, and without what an earlier run left if that is to be replaced.
+    """Creates a run's directory with its flags, versions and facts; an earlier run is removed first if it is to be replaced.
 
     Args:
         config: the run's settings.
@@ -344,7 +347,7 @@ def prepare(config: RunSettings, facts: Mapping[str, Any]) -> Run:
     if config.overwrite and path.exists():
         remove(path)
     path.mkdir(parents=True, exist_ok=True)
-    # First of all, because it makes the directory one that can be resumed.
+    # Written first, because a directory with this file can be resumed.
     if not (path / FLAGS_FILE).is_file():
         with replacing(path / FLAGS_FILE) as temporary:
             temporary.write_text("\n".join(flag_lines(config).values()) + "\n")
@@ -354,7 +357,7 @@ def prepare(config: RunSettings, facts: Mapping[str, Any]) -> Run:
 
 
 def versions() -> dict[str, str]:
-    """Package -> version, of Python, this package and what it computes with."""
+    """Returns package -> version, for Python, this package and its numerical dependencies."""
     found = {"python": platform.python_version(), "keras_widerresnet": importlib.metadata.version("keras_widerresnet")}
     for name in (*TENSORFLOWS, *PACKAGES):
         try:
@@ -368,18 +371,18 @@ def forget_later_epochs(run: Run, epochs_done: int, score: str) -> float:
     """Removes rows of epochs that a killed run logged but did not checkpoint; returns the best validation score of the rest.
 
     Raises:
-        InputError: if the file is damaged, or has not one row for each of the epochs that are done.
+        InputError: if the file is damaged, or does not have one row for each completed epoch.
     """
     path = run.path / METRICS_FILE
     if not path.exists() or not epochs_done:
         path.unlink(missing_ok=True)
         return -1.0
-    # The rows that were there at the checkpoint: one after them may have been cut short.
+    # Only the rows up to the checkpoint: a later one may be truncated.
     names, rows = run._metrics_table(epochs_done)
     if rows and "epoch" not in names:
         raise _damaged(path, f"it has no column 'epoch'; its columns are {', '.join(names)}")
     if len(rows) != epochs_done or any(float(row["epoch"]) >= epochs_done for row in rows):
-        raise _damaged(path, f"it has not the rows of the {epochs_done} epochs that are done; --overwrite starts the run anew")
+        raise _damaged(path, f"it must have one row for each of the {epochs_done} completed epochs; --overwrite starts from scratch")
     scores = run.scores(f"val_{score}", epochs_done)
     with replacing(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, names)

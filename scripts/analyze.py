@@ -1,4 +1,4 @@
-"""Effective depth, path lengths, lesions: `python scripts/analyze.py runs/digits --data=digits --output_dir=runs/digits-analysis`."""
+"""Measures effective depth and path lengths: `python scripts/analyze.py runs/digits --data=digits --output_dir=runs/digits-analysis`."""
 
 from keras_widerresnet.cli.analyze import COMMAND
 from keras_widerresnet.cli.command import run_script

@@ -1,4 +1,4 @@
-"""Speed and memory, as ratios in one run: `python scripts/benchmark.py inference|training|memory|input|...`, see docs/performance.md."""
+"""Benchmarks speed and memory: `python scripts/benchmark.py inference|training|memory|input|...`, see docs/performance.md."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""Prints how far common mistakes of ports move Model A1 from the official outputs (on random weights)."""
+"""Prints how much common porting mistakes change the outputs of Model A1 (with random weights)."""
 
 import pathlib
 import sys

@@ -1,4 +1,4 @@
-"""Finished runs side by side: `python scripts/compare_runs.py RUN... --picture=curves.png`."""
+"""Compares finished runs: `python scripts/compare_runs.py RUN... --picture=curves.png`."""
 
 from keras_widerresnet.cli.command import run_script
 from keras_widerresnet.cli.compare_runs import COMMAND

@@ -1,4 +1,4 @@
-"""Prints the README's table of networks from the records."""
+"""Prints the README's table of networks."""
 
 from keras_widerresnet.cli.command import run_script
 from keras_widerresnet.cli.describe_networks import COMMAND

@@ -1,4 +1,4 @@
-"""Top-1 and top-5 errors: `python scripts/evaluate.py --weights=runs/digits --data=digits --output_dir=runs/digits-test`."""
+"""Measures top-1 and top-5 errors: `python scripts/evaluate.py --weights=runs/digits --data=digits --output_dir=runs/digits-test`."""
 
 from keras_widerresnet.cli.command import run_script
 from keras_widerresnet.cli.evaluate import COMMAND

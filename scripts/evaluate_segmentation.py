@@ -1,4 +1,4 @@
-"""Scores of segmentation: `python scripts/evaluate_segmentation.py --weights=voc --data=voc:VOCdevkit --output_dir=runs/voc`."""
+"""Evaluates a segmentation network: `python scripts/evaluate_segmentation.py --weights=voc --data=voc:VOCdevkit --output_dir=runs/voc`."""
 
 from keras_widerresnet.cli.command import run_script
 from keras_widerresnet.cli.evaluate_segmentation import COMMAND

@@ -1,4 +1,4 @@
-"""A version for TF Serving: `python scripts/export.py --weights=runs/digits --output=saved_models/digits`."""
+"""Exports a network for TF Serving: `python scripts/export.py --weights=runs/digits --output=saved_models/digits`."""
 
 from keras_widerresnet.cli.command import run_script
 from keras_widerresnet.cli.export import COMMAND

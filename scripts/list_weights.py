@@ -1,4 +1,4 @@
-"""Prints the pretrained weights that can be asked for by name."""
+"""Prints the pretrained weights available by name."""
 
 from keras_widerresnet.cli.command import run_script
 from keras_widerresnet.cli.list_weights import COMMAND

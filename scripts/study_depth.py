@@ -1,6 +1,6 @@
-"""Where does depth stop paying? `python scripts/study_depth.py --data=folder:PATH --output_dir=runs/study`.
+"""Studies where more depth stops improving accuracy: `python scripts/study_depth.py --data=folder:PATH --output_dir=runs/study`.
 
-And does effective depth predict it? The same command goes on with a study that was stopped.
+It also tests whether effective depth predicts this. The same command resumes an interrupted study.
 """
 
 import pathlib

@@ -118,5 +118,5 @@ def test_digits_where_every_unit_begins_a_stage(tmp_path):
 
 def test_runs_of_segmentation_are_refused(tmp_path):
     (tmp_path / "flags.txt").write_text("--classifier_convs=2\n")
-    with pytest.raises(InputError, match="is a run of segmentation"):
+    with pytest.raises(InputError, match="is a segmentation run"):
         snapshots([str(tmp_path)])

@@ -96,7 +96,7 @@ def test_choice_of_contenders(caplog):
         Comparison("training", "A", only=("MXNet",)).contenders()
     lacking = Contender("of the future", len, "tensorflow", packages=("no_such_package",))
     assert installed([lacking, OURS]) == [OURS]
-    assert "of the future is left out: no_such_package not installed" in caplog.text
+    assert "of the future is skipped: no_such_package not installed" in caplog.text
 
 
 def fails(_):
@@ -116,9 +116,9 @@ def test_threads_that_are_not_there():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"what": ("speed",)}, "What to measure is one of inference, training, .* Received: 'speed'"),
+        ({"what": ("speed",)}, "Benchmarks are inference, training, .* Received: 'speed'"),
         ({"what": ("inferense",)}, "Did you mean 'inference'"),
-        ({"what": ("scaling", "a.jpg")}, "JPEG files go with input. Received: 'scaling a.jpg'"),
+        ({"what": ("scaling", "a.jpg")}, "only input accepts JPEG files. Received: 'scaling a.jpg'"),
         ({"batch_sizes": (8, 0)}, "--batch_sizes must be at least 1. Received: 0"),
         ({"backend": "mxnet"}, "--backend must be one of all, tensorflow, jax, torch. Received: 'mxnet'"),
         ({"width": 0.0}, "--width must be at least 0.01. Received: 0"),

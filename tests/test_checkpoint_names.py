@@ -124,7 +124,7 @@ def test_conversion_says_what_it_left(torch_file, tmp_path, capsys, extra):
     path, output = torch_file(psa(**extra)), tmp_path / "out.weights.h5"
     main(["convert", f"--source={path}", f"--model={TINY}", f"--width={WIDTH}", f"--output={output}", "--verify"])
     said = capsys.readouterr().out.splitlines()
-    assert said[0].endswith("all equal to the source's") and said[1] == f"Left aside, in the source alone: {', '.join(extra)}"
+    assert said[0].endswith("all equal to the source's") and said[1] == f"Skipped, as only the source has them: {', '.join(extra)}"
     same_features(kw.WiderResNet(TINY, weights=output, **FEATURES), official())
     assert find_source(str(output)).facts.classes is None
 

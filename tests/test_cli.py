@@ -60,7 +60,7 @@ def test_the_scripts_are_the_commands():
 
 
 BAD = [
-    (["trian"], "'trian' is no command", "Did you mean 'train'?"),
+    (["trian"], "'trian' is not a command", "Did you mean 'train'?"),
     (["train", "--output_dir=OUT", "--data=digit"], "Unknown data set 'digit'", "Did you mean 'digits'?"),
     (["train", "--output_dir=OUT", "--data=folder:missing/folder"], "No folder at 'missing/folder'", ""),
     (["train", "--output_dir=OUT", "--data=digits", "--structure=A11"], "S-n1-n2-n3-n4-n5-n6-n7", "Did you mean 'A1'?"),
@@ -70,7 +70,7 @@ BAD = [
     (["train", "--output_dir=OUT", "--data=digits", "--mixup=0.2"], "needs keras_cv", 'pip install "keras_widerresnet[augment]"'),
     (["train", "--output_dir=OUT", "--data=digits", "--structure=A", "--crop_size=4"], "must be at least", "pixels on each side"),
     (["train", "--output_dir=OUT", "--data=digits", "--structure=A", "--width=0"], "`width` must be one positive number", ""),
-    (["train", "--output_dir=DIGITS", "--data=digits"], "exists: --resume goes on with that run", "--overwrite replaces it"),
+    (["train", "--output_dir=DIGITS", "--data=digits"], "exists: --resume continues that run", "--overwrite replaces it"),
     (["train", "--data=digits"], "--output_dir is needed", ""),
     (
         ["train-segmentation", "--output_dir=OUT", "--data=vocs:X", "--nofrozen_batch_norm"],
@@ -85,16 +85,16 @@ BAD = [
     ),
     (["evaluate", "--output_dir=OUT", "--weights=voc", "--data=digits"], "is a segmentation network", "evaluate-segmentation"),
     (["evaluate", "--output_dir=OUT", "--weights=missing.keras", "--data=digits"], "No model found at 'missing.keras'", ""),
-    (["evaluate", "--output_dir=OUT", "--weights=DIGITS", "--data=digits", "--scales=many"], "--scales are whole numbers", ""),
+    (["evaluate", "--output_dir=OUT", "--weights=DIGITS", "--data=digits", "--scales=many"], "--scales must be whole numbers", ""),
     (["evaluate", "--output_dir=DIGITS", "--weights=DIGITS", "--data=digits"], "is not an evaluation", ""),
     (
         ["evaluate-segmentation", "--output_dir=OUT", "--weights=imagenet-a", "--data=shapes"],
         "is a classification network",
-        "evaluate takes",
+        "use evaluate",
     ),
     (["predict", "--weights=DIGITS"], "give at least one IMAGE", ""),
     (["predict", "missing.jpg", "--weights=DIGITS"], "No image at 'missing.jpg'", ""),
-    (["predict", "IMAGE", "--server=here"], "A server is HOST:PORT", ""),
+    (["predict", "IMAGE", "--server=here"], "The server address must be HOST:PORT", ""),
     (["export", "--weights=DIGITS/../1", "--output=OUT"], "is a SavedModel version", "use the run"),
     (["export", "--weights=DIGITS", "--output=OUT", "--onnx"], "needs tf2onnx", 'pip install ".[onnx]"'),
     (["export", "--weights=DIGITS", "--output=DIGITS/../1"], "exists; --overwrite replaces it", ""),
@@ -103,7 +103,7 @@ BAD = [
     (["convert", "--source=missing.params", "--model=A1"], "No weights file can be read", ""),
     (["analyze", "DIGITS/../1", "--data=digits", "--output_dir=OUT"], "is a SavedModel version", "use the run"),
     (["compare-runs", "missing"], "not the directory of a finished run", ""),
-    (["load-test", "IMAGE", "--server=nowhere"], "A server is HOST:PORT", ""),
+    (["load-test", "IMAGE", "--server=nowhere"], "The server address must be HOST:PORT", ""),
     (["write-tfrecords", "--data=digits", "--output=OUT", "--train_shards=0"], "--train_shards must be at least 1", ""),
 ]
 ALL_BAD = """
@@ -255,13 +255,13 @@ OF_TASK = {"evaluate": "classification", "predict": "classification", "evaluate-
 def refusal(command, task, kind):
     """Words of the one line that refuses a model, or nothing where the command takes it."""
     if command == "convert":
-        words = {"keras": "Keras' own files", "weights": "Keras' own files", "original": ""}
-        return words.get(kind, "conversion takes an original file")
+        words = {"keras": "already a Keras file", "weights": "already a Keras file", "original": ""}
+        return words.get(kind, "conversion needs an original file")
     if kind == "saved_model" and command in ("export", "analyze", "train", "train-segmentation"):
         return "is a SavedModel version, which this command does not accept: use the run"
     if command in OF_TASK and OF_TASK[command] != task:
         other = "evaluate-segmentation" if task == "segmentation" else "evaluate"
-        return f"is a {task} network: {other}" if kind in ("run", "pretrained", "weights") else "not a"
+        return f"is a {task} network: use {other}" if kind in ("run", "pretrained", "weights") else "not a"
     if command == "analyze" and task == "segmentation":
         return "segmentation" if kind != "keras" and kind != "original" else "outputs must be"
     return ""

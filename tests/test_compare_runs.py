@@ -42,5 +42,5 @@ def test_unfinished_and_unequal_runs_are_named(tmp_path):
 def test_runs_of_segmentation_are_refused(tmp_path):
     path = write_run(tmp_path / "dense", (0.1,))
     (tmp_path / "dense" / "flags.txt").write_text("--classifier_convs=2\n")
-    with pytest.raises(ValueError, match="is a run of segmentation"):
+    with pytest.raises(ValueError, match="is a segmentation run"):
         compare_runs(ComparisonConfig(runs=(path,)))

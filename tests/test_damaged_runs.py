@@ -98,29 +98,29 @@ def test_a_whole_run_is_taken(command, copy, tmp_path, capsys, monkeypatch):
 # File, what is in it, words of the line, and the commands that read it.
 DAMAGED = [
     ("flags.txt", b"\xff\xfe\x00", "flags.txt' is damaged: 'utf-8'", COMMANDS),
-    ("flags.txt", b"--data=digits\n--struc", "flags.txt' is damaged: line 2 is no --name=value: '--struc'", COMMANDS),
+    ("flags.txt", b"--data=digits\n--struc", "flags.txt' is damaged: line 2 must be --name=value. Received: '--struc'", COMMANDS),
     ("flags.txt", b"", "flags.txt' is damaged: it has no line --", ("compare-runs", "analyze")),
     ("flags.txt", b"--structure=A9\n", "flags.txt' is damaged: A structure is written", ("compare-runs", "predict", "export")),
-    ("flags.txt", b"--structure=A\n--width=wide\n", "--width is no finite number: 'wide'", ("compare-runs", "evaluate")),
-    ("flags.txt", b"--steps_per_epoch=x\n", "--steps_per_epoch is no finite number: 'x'", ("analyze",)),
-    ("flags.txt", f"--structure={STRUCTURE}\n--width=nan\n".encode(), "--width is no finite number: 'nan'", ("compare-runs", "evaluate")),
+    ("flags.txt", b"--structure=A\n--width=wide\n", "--width must be a finite number. Received: 'wide'", ("compare-runs", "evaluate")),
+    ("flags.txt", b"--steps_per_epoch=x\n", "--steps_per_epoch must be a finite number. Received: 'x'", ("analyze",)),
+    ("flags.txt", f"--structure={STRUCTURE}\n--width=nan\n".encode(), "--width must be a finite number", ("compare-runs", "evaluate")),
     ("run.json", b"{", "run.json' is damaged: ", COMMANDS[:5]),
     ("run.json", b"\x80", "run.json' is damaged: 'utf-8'", COMMANDS[:5]),
-    ("run.json", b"[]", "run.json' is damaged: it holds no object", COMMANDS[:5]),
+    ("run.json", b"[]", "run.json' is damaged: it does not contain a JSON object", COMMANDS[:5]),
     ("run.json", b'{"task": "detection"}', "'task' must be 'classification' or 'segmentation'", COMMANDS[:5]),
-    ("run.json", b'{"class_names": "0123456789"}', "'class_names' must be a list of texts", COMMANDS[:5]),
-    ("run.json", b'{"protocol": {"colour": 1}}', "'protocol' is none of classification", ("predict", "evaluate", "export")),
-    ("run.json", b'{"results": [1]}', "'results' must be pairs of texts", COMMANDS[:5]),
+    ("run.json", b'{"class_names": "0123456789"}', "'class_names' must be a list of strings", COMMANDS[:5]),
+    ("run.json", b'{"protocol": {"colour": 1}}', "'protocol' is not a classification protocol", ("predict", "evaluate", "export")),
+    ("run.json", b'{"results": [1]}', "'results' must be pairs of strings", COMMANDS[:5]),
     ("metrics.csv", b"", "metrics.csv' is damaged: it is empty", ("compare-runs", "analyze")),
     ("metrics.csv", b"epoch,val_accuracy\n", "metrics.csv' has no row of an epoch", ("compare-runs",)),
     ("metrics.csv", b"epoch,val_accuracy\n", "does not contain a saved network yet", ("analyze",)),
     ("metrics.csv", b"epoch,val_accuracy\n0,nan\n1,0.5\n", "val_accuracy in line 2 is nan", ("compare-runs", "analyze")),
     ("metrics.csv", b"epoch,val_accuracy\n0,0.5\n1,inf\n", "val_accuracy in line 3 is inf", ("compare-runs", "analyze")),
-    ("metrics.csv", b"epoch,val_accuracy\n0,0.5\n1\n", "line 3 has not one number for each of epoch, val", ("compare-runs", "analyze")),
-    ("metrics.csv", b"epoch,val_accuracy\n0,0.5,7\n", "line 2 has not one number for each", ("compare-runs", "analyze")),
-    ("metrics.csv", b"epoch,val_accuracy\n0,high\n", "line 2 has not one number for each", ("compare-runs", "analyze")),
+    ("metrics.csv", b"epoch,val_accuracy\n0,0.5\n1\n", "line 3 must have one number for each of epoch, val", ("compare-runs", "analyze")),
+    ("metrics.csv", b"epoch,val_accuracy\n0,0.5,7\n", "line 2 must have one number for each", ("compare-runs", "analyze")),
+    ("metrics.csv", b"epoch,val_accuracy\n0,high\n", "line 2 must have one number for each", ("compare-runs", "analyze")),
     ("metrics.csv", b"epoch,loss\n0,0.5\n", "it has no column 'val_accuracy'; its columns are epoch, loss", ("compare-runs", "analyze")),
-    ("metrics.csv", b"epoch,epoch\n0,0.5\n", "a column is there twice", ("compare-runs", "analyze")),
+    ("metrics.csv", b"epoch,epoch\n0,0.5\n", "a column name is repeated", ("compare-runs", "analyze")),
     ("metrics.csv", b"epoch,val_accuracy\n\xff,1\n", "metrics.csv' is damaged: 'utf-8'", ("compare-runs", "analyze")),
     ("final.keras", b"PK", "final.keras' cannot be loaded as a Keras model", ("analyze", "predict", "evaluate", "export")),
     ("checkpoints/checkpoint", b"\xff", "checkpoints' is damaged", ("analyze",)),
@@ -143,7 +143,7 @@ def test_an_unfinished_run(command, copy, tmp_path, capsys, monkeypatch):
         (copy / name).unlink()
     line = said(command, copy, tmp_path, capsys, monkeypatch)
     words = {"compare-runs": "is not the directory of a finished run (no report.md)", "analyze": "does not contain a saved network yet"}
-    assert words.get(command, "holds no final network yet: the run goes on with its own command and --resume") in line
+    assert words.get(command, "has no final network yet: continue the run with its original command and --resume") in line
 
 
 @pytest.mark.parametrize("command", ["compare-runs", "analyze", "predict", "evaluate"])
@@ -158,17 +158,17 @@ def test_a_run_of_segmentation(command, is_old, copy, tmp_path, capsys, monkeypa
         (copy / "run.json").write_text('{"task": "segmentation"}')
     (copy / "metrics.csv").write_text("epoch,val_mean_iou\n0,0.5\n")
     line = said(command, copy, tmp_path, capsys, monkeypatch)
-    assert "is a run of segmentation" in line or "is a segmentation network" in line
+    assert "is a segmentation run" in line or "is a segmentation network" in line
 
 
 RESUMED = [
-    (b"epoch,val_accuracy\n", "the rows of the 1 epochs that are done; --overwrite starts the run anew"),
+    (b"epoch,val_accuracy\n", "it must have one row for each of the 1 completed epochs; --overwrite starts from scratch"),
     (b"", "metrics.csv' is damaged: it is empty"),
     (b"epoch,val_accuracy\n0,nan\n", "val_accuracy in line 2 is nan"),
     (b"epoch,loss\n0,0.3\n", "it has no column 'val_accuracy'"),
     (b"val_accuracy,loss\n0,0.3\n", "it has no column 'epoch'"),
-    (b"epoch,val_accuracy\n1,0.5\n", "the rows of the 1 epochs that are done"),
-    (b"epoch,val_accuracy\nzero,0.5\n", "line 2 has not one number"),
+    (b"epoch,val_accuracy\n1,0.5\n", "it must have one row for each of the 1 completed epochs"),
+    (b"epoch,val_accuracy\nzero,0.5\n", "line 2 must have one number"),
 ]
 
 

@@ -191,3 +191,35 @@ def test_without_the_list_whole_checkpoints_are_left(tmp_path):
     again = Checkpoint(tmp_path, FewSteps())
     again.remove_leftovers()
     assert {path.name for path in tmp_path.iterdir()} == {"ckpt-1.index", "ckpt-1.data-00000-of-00001"}
+
+
+FACTS = {"task": "classification", "class_names": ["a"], "protocol": {"scales": [16]}, "results": [["images", "3"]]}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("flags.txt", b"--width=\xff\n", "flags.txt' is damaged"),
+        ("flags.txt", b"--width=wide\n", "--width must be a finite number. Received: 'wide'"),
+        ("run.json", b"", "run.json' is damaged"),
+        ("run.json", b'{"task": "clas', "run.json' is damaged"),
+        ("run.json", b"null", "it does not contain a JSON object"),
+        ("run.json", b"[" * 100_000, "run.json' is damaged"),
+        ("run.json", json.dumps({**FACTS, "task": "detection"}).encode(), "'task' must be .* Received: 'detection'"),
+        ("run.json", json.dumps({**FACTS, "class_names": "ab"}).encode(), "'class_names' must be a list of strings. Received: 'ab'"),
+        ("run.json", json.dumps({**FACTS, "protocol": [1]}).encode(), r"'protocol' must be an object. Received: '\[1\]'"),
+        ("run.json", json.dumps({**FACTS, "protocol": {"scale": 1}}).encode(), "run.json' is damaged.*scale"),
+        ("run.json", json.dumps({**FACTS, "results": {"images": 3}}).encode(), "'results' must be pairs of strings"),
+        ("metrics.csv", b"epoch,loss\n0,0.\xff\n", "metrics.csv' is damaged"),
+        ("metrics.csv", b"epoch,loss\n0\n", "metrics.csv' is damaged"),
+        ("metrics.csv", b"epoch,loss\n0,many\n", "metrics.csv' is damaged"),
+        ("metrics.csv", b"epoch,loss\n0,0.5,7\n", "metrics.csv' is damaged"),
+    ],
+)
+def test_a_run_whose_files_were_changed_by_hand_is_named(tmp_path, name, content, words):
+    (tmp_path / "flags.txt").write_text("--width=1\n")
+    (tmp_path / "run.json").write_text(json.dumps(FACTS))
+    (tmp_path / name).write_bytes(content)
+    run = Run(tmp_path)
+    with pytest.raises(InputError, match=words):
+        _ = run.number("width", 1), run.facts, run.protocol, run.metrics(), run.results()

@@ -121,10 +121,10 @@ def test_resume_beside_a_files_overwrite_resumes(tmp_path):
 
 def test_overwrite_and_resume_side_by_side_are_refused(capsys, monkeypatch, tmp_path):
     line = refused(capsys, monkeypatch, "train", DIGITS, "--overwrite", "--resume", f"--output_dir={tmp_path / 'run'}")
-    assert line.endswith("--overwrite and --resume contradict each other: give one of them")
+    assert line.endswith("--overwrite and --resume exclude each other: use only one of them")
     assert not (tmp_path / "run").exists()
 
 
 def test_a_flag_file_that_overwrites_and_resumes_is_refused(capsys, monkeypatch, tmp_path):
     (tmp_path / "own.flags").write_text(f"--output_dir={tmp_path / 'run'}\n--data=digits\n--overwrite\n--resume\n")
-    assert "contradict each other" in refused(capsys, monkeypatch, "train", "--flagfile", str(tmp_path / "own.flags"))
+    assert "exclude each other" in refused(capsys, monkeypatch, "train", "--flagfile", str(tmp_path / "own.flags"))

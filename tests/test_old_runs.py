@@ -77,6 +77,6 @@ def test_is_exported(resumed, tmp_path, capsys):
 def test_other_flags_are_refused(tmp_path, capsys, monkeypatch, flag):
     output_dir = shutil.copytree(OLD_RUN, tmp_path / "run")
     line = refused(capsys, monkeypatch, "train", f"--output_dir={output_dir}", *FLAGS, "--resume", flag)
-    assert line.endswith(f"--resume needs the same. Different now: {flag}")
+    assert line.endswith(f"--resume needs the same ones. Changed: {flag}")
     for path in OLD_RUN.rglob("*.*"):
         assert (output_dir / path.relative_to(OLD_RUN)).read_bytes() == path.read_bytes()

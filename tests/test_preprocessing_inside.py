@@ -197,7 +197,7 @@ def test_exports_are_the_model_as_its_user_calls_it(network, tmp_path, case, fol
     answers = loaded.signatures["serving_default"](image_bytes=tf.constant(PHOTOGRAPHS))
     np.testing.assert_allclose(answers["probabilities"], np.sort(expected, axis=1)[:, ::-1][:, :5], atol=1e-4)
     card = (done.path / "MODEL_CARD.md").read_text()
-    assert "RGB values 0..255 as they are" in card and "the model normalises by itself, by its own " in card
+    assert "RGB values 0..255 unchanged" in card and "the model normalises its inputs itself, by its own " in card
     assert "--preprocessing=none" in card and "less (0.485" not in card
 
 
@@ -224,7 +224,7 @@ def test_the_check_of_an_export_does_not_double_what_the_graph_does(network, tmp
 
     INSIDE["preprocess_input"][0](network).save(tmp_path / "model.keras")
     monkeypatch.setattr(source, "as_floats", source.normalise)
-    with pytest.raises(InputError, match="SavedModel, tensor is refused, and nothing is written"):
+    with pytest.raises(InputError, match="SavedModel, tensor failed its check, so nothing is written"):
         export(ExportConfig(weights=str(tmp_path / "model.keras"), output=str(tmp_path / "net"), preprocessing="none", warmup=False))
 
 

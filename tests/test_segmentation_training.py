@@ -180,7 +180,7 @@ def test_tunes_a_classification_network_with_its_statistics(tmp_path, caplog):
     flags = (*BRIEF, "--structure=A1", "--frozen_batch_norm", "--dropout_b6=0.3", f"--weights={tmp_path / 'source.weights.h5'}")
     brief = ("--epochs=1", "--steps_per_epoch=2", "--learning_rate=0.001", "--jit_compile", f"--output_dir={tmp_path / 'run'}")
     train(parsed(COMMAND, [*flags, *brief]), Unreported)
-    assert "has no linear5 of this shape: that layer starts anew" in caplog.text
+    assert "has no linear5 of this shape: that layer is randomly initialised" in caplog.text
     tuned = keras.models.load_model(tmp_path / "run" / "final.keras", compile=False)
     changed = 0
     for layer in source.layers:

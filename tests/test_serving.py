@@ -65,7 +65,7 @@ def test_answers_are_the_models(ports, expected, grpc):
 def test_a_wrong_model_name_or_version_is_said(ports, grpc, model, version):
     client = connect(address(ports, grpc), model, version=version, grpc=grpc)
     for ask in (lambda: client.predict(IMAGES), client.check_ready):
-        with pytest.raises(InputError, match=f"has no model {model!r}, or not that version of it"):
+        with pytest.raises(InputError, match=f"has no model {model!r}, or not the requested version"):
             ask()
 
 
@@ -74,7 +74,7 @@ def test_an_unreachable_server_is_said_after_limited_retries(grpc):
     with http.server.HTTPServer(("127.0.0.1", 0), None) as taken:
         port = taken.server_port  # free again once closed
     begin = time.perf_counter()
-    with pytest.raises(InputError, match=rf"No server answers at 127.0.0.1:{port} over {'gRPC' if grpc else 'REST'} .*refused"):
+    with pytest.raises(InputError, match=rf"No server responds at 127.0.0.1:{port} over {'gRPC' if grpc else 'REST'} .*refused"):
         connect(f"127.0.0.1:{port}", grpc=grpc, retries=2).predict(IMAGES)
     assert time.perf_counter() - begin < 10
 
@@ -84,7 +84,7 @@ def test_a_deadline_ends_the_waiting_and_nothing_is_sent_twice(ports, grpc, monk
     asked, answered = [], threading.Event()
     monkeypatch.setattr(serving_server.Served, "run", lambda *_: (asked.append(1), time.sleep(1.5), answered.set(), {})[-1])
     begin = time.perf_counter()
-    with pytest.raises(InputError, match=r"has not answered within 0.5 s; --deadline allows more"):
+    with pytest.raises(InputError, match=r"did not respond within 0.5 s; --deadline sets a longer limit"):
         connect(address(ports, grpc), "digits", grpc=grpc, deadline=0.5).predict(IMAGES[:1])
     assert time.perf_counter() - begin < 1.5 and len(asked) == 1
     assert answered.wait(10)
@@ -111,7 +111,7 @@ def test_rest_retries_what_is_not_available(retries, failures, succeeds):
         if succeeds:
             assert client.predict([]) == []
         else:
-            with pytest.raises(InputError, match=r"refuses the request \(503\): loading"):
+            with pytest.raises(InputError, match=r"rejected the request \(503\): loading"):
                 client.predict([])
         server.shutdown()
     assert served == ["/v1/models/net:predict"] * min(retries + 1, failures + 1)
@@ -132,7 +132,7 @@ def test_grpc_retries_what_is_not_available(ports, retries, failures, succeeds, 
     if succeeds:
         assert len(client.predict(IMAGES)) == len(IMAGES)
     else:
-        with pytest.raises(InputError, match="No server answers"):
+        with pytest.raises(InputError, match="No server responds"):
             client.predict(IMAGES)
     assert len(asked) == min(retries + 1, failures + 1)
 
@@ -165,7 +165,7 @@ def test_models_config_is_what_the_official_server_parses():
 
 @pytest.mark.parametrize("server", ["localhost", "localhost:", ":8501", "http://localhost:8501", "localhost:8501/v1"])
 def test_an_address_is_host_and_port(server):
-    with pytest.raises(InputError, match="A server is HOST:PORT"):
+    with pytest.raises(InputError, match="The server address must be HOST:PORT"):
         connect(server)
 
 
@@ -216,7 +216,7 @@ LOAD = ("--requests=12", "--batch_size=2", "--warm_up=1")
 
 
 def assert_measured(printed):
-    assert "| 12 requests of 2, 4 at once " in printed and "latency, 99 % of requests within" in printed
+    assert "| 12 requests of batch size 2, 4 concurrent " in printed and "latency, 99th percentile" in printed
 
 
 def test_load_test_script(asking):

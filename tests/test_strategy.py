@@ -22,7 +22,7 @@ def test_unknown_strategy():
 
 def test_no_tpu_here(monkeypatch):
     monkeypatch.delenv("TPU_NAME", raising=False)
-    with pytest.raises(ValueError, match="finds no TPU"):
+    with pytest.raises(ValueError, match="found no TPU"):
         strategy.make_strategy("tpu")
 
 

@@ -183,7 +183,7 @@ def test_wrong_flags_are_told_in_one_line_before_keras_is_imported(tmp_path):
         return subprocess.run([sys.executable, "-X", "importtime", SCRIPT, *arguments], capture_output=True, text=True, cwd=tmp_path)
 
     for arguments, said in (
-        (("--output_dir=study", "--depths=1,two"), "--depths are whole numbers joined by commas. Received: 1,two"),
+        (("--output_dir=study", "--depths=1,two"), "--depths must be whole numbers separated by commas. Received: 1,two"),
         (("--output_dir=study", "--epochs=0"), "--epochs must be at least 1. Received: 0"),
         ((), "--output_dir is needed"),
         (("--output_dir=study", "--data=nothing"), "nothing"),

@@ -215,7 +215,7 @@ def test_finished_run_is_left_alone(whole_run, caplog):
     caplog.set_level(logging.INFO, logger="keras_widerresnet")
     before = {path: path.stat().st_mtime_ns for path in whole_run.rglob("*")}
     assert trained_here(whole_run, *RUN) == whole_run / "report.md"
-    assert "is finished already" in caplog.text
+    assert "is already finished" in caplog.text
     assert {path: path.stat().st_mtime_ns for path in whole_run.rglob("*")} == before
 
 
@@ -231,14 +231,14 @@ def test_starts_from_trained_weights(whole_run, tmp_path, caplog):
     assert "starts anew" not in caplog.text  # ten classes there too
     write_folder(tmp_path / "set", ("one", "two", "three"), count=10)
     trained_here(tmp_path / "three", *QUICK, *start, f"--data=folder:{tmp_path / 'set'}", "--batch_size=24")
-    assert "has no linear3 of this shape: that layer starts anew" in caplog.text
+    assert "has no linear3 of this shape: that layer is randomly initialised" in caplog.text
 
 
 def test_learning_rate_grows_with_the_batch_by_the_linear_rule(tmp_path, caplog):
     caplog.set_level(logging.INFO, logger="keras_widerresnet")
     flags = ("--reference_batch=256", "--learning_rate=0.4", "--epochs=1", "--steps_per_epoch=2", "--schedule=constant")
     trained_here(tmp_path / "run", *QUICK, *flags)
-    assert "learning rate 0.1 for 64 images a step" in caplog.text
+    assert "learning rate 0.1 for 64 images per step" in caplog.text
     assert metrics(tmp_path / "run")[0]["learning_rate"] == pytest.approx(0.1)
 
 
@@ -316,7 +316,7 @@ def test_two_devices_without_synchronisation_differ(step_losses):
         (("--crop=corner",), "center"),
         (("--validation=1.5",), "--validation takes a share of the training images between 0 and 1"),
         (("--no_such_flag",), "no_such_flag"),
-        (("stray",), "options are flags"),
+        (("stray",), "options must be flags"),
         (("--flagfile=missing.flags",), "missing.flags"),
         (("--overwrite", "--resume"), "contradict"),
     ],
@@ -348,9 +348,9 @@ def test_script_ends_with_one_line_too(tmp_path):
 
 def test_existing_directory_needs_a_word(whole_run, tmp_path, capsys, monkeypatch):
     line = refused(capsys, monkeypatch, "train", f"--output_dir={whole_run}", *QUICK)
-    assert "--resume goes on with that run, --overwrite replaces it" in line
+    assert "--resume continues that run, --overwrite replaces it" in line
     line = refused(capsys, monkeypatch, "train", f"--output_dir={whole_run}", *RUN, "--learning_rate=0.2")
-    assert line.endswith("--resume needs the same. Different now: --learning_rate=0.2")
+    assert line.endswith("--resume needs the same ones. Changed: --learning_rate=0.2")
     (tmp_path / "precious.txt").write_text("mine")
     assert "not a run directory" in refused(capsys, monkeypatch, "train", f"--output_dir={tmp_path}", *QUICK, "--overwrite")
     assert (tmp_path / "precious.txt").read_text() == "mine"

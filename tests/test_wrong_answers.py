@@ -50,9 +50,7 @@ def test_a_right_answer_is_taken():
     ids=lambda body: json.dumps(body)[:60],
 )
 def test_an_answer_of_another_form_is_said(body):
-    with pytest.raises(
-        InputError, match=r"'digits' on 127.0.0.1:1 does not answer with valid, indices, classes, probabilities for every image"
-    ):
+    with pytest.raises(InputError, match=r"'digits' on 127.0.0.1:1 did not return valid, indices, classes, probabilities for every image"):
         answered(body).predict([b"one", b"two"])
 
 
@@ -60,7 +58,7 @@ def test_an_answer_of_another_form_is_said(body):
 @pytest.mark.parametrize("status", [200, 404, 500])
 def test_what_is_no_json_object_is_of_no_model_server(body, status):
     for ask in (lambda client: client.predict([b""]), lambda client: client.check_ready()):
-        with pytest.raises(InputError, match=rf"is no model server: it answers {status}, and no JSON object"):
+        with pytest.raises(InputError, match=rf"is not a model server: it returned status {status} without a JSON object"):
             ask(answered(body, status))
 
 
@@ -68,7 +66,7 @@ def test_what_is_no_json_object_is_of_no_model_server(body, status):
     "body", [{}, {"model_version_status": 1}, {"model_version_status": [{}]}, {"model_version_status": [{"version": "x", "state": ""}]}]
 )
 def test_a_status_of_another_form_is_said(body):
-    with pytest.raises(InputError, match="does not answer"):
+    with pytest.raises(InputError, match="did not return"):
         answered(body).check_ready()
 
 
@@ -101,7 +99,10 @@ def test_a_flag_file_that_is_no_text_is_named(tmp_path, capsys, monkeypatch, con
     ],
 )
 def test_records_that_are_damaged_end_a_training_in_one_line(error):
-    with pytest.raises(InputError, match="Records of 'digits' are damaged or changed since training began"), _explained_images(digits()):
+    with (
+        pytest.raises(InputError, match="Records of 'digits' are damaged or have changed since training began"),
+        _explained_images(digits()),
+    ):
         raise error
 
 

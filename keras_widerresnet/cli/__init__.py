@@ -31,7 +31,7 @@ COMMANDS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs `keras-widerresnet` with the arguments of this process, or others."""
+    """Runs `keras-widerresnet` with `arguments`, by default those of this process."""
     from keras_widerresnet.cli.command import HELP_FLAGS, execute, fail
 
     name, *others = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -39,16 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(_overview())
         return
     if name.replace("_", "-") not in COMMANDS:
-        fail(PROGRAM, f"{name!r} is no command; commands are {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
+        fail(PROGRAM, f"{name!r} is not a command; the commands are {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
     execute(command_named(name), others, f"{PROGRAM} {name}")
 
 
 def command_named(name: str) -> Command:
-    """The `command.Command` of a name of `COMMANDS`."""
+    """Returns the `command.Command` for a name in `COMMANDS`."""
     return importlib.import_module(f"{__name__}.{name.replace('-', '_')}").COMMAND
 
 
 def _overview() -> str:
     width = max(map(len, COMMANDS)) + 2
     lines = [f"  {name:<{width}}{command_named(name).summary}" for name in COMMANDS]
-    return "\n".join(["Wide residual networks: train, test, take apart, export.", "", *lines, "", f"Flags: {PROGRAM} COMMAND --help"])
+    return "\n".join(["Train, evaluate, analyse and export wide residual networks.", "", *lines, "", f"Flags: {PROGRAM} COMMAND --help"])

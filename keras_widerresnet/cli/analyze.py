@@ -14,11 +14,11 @@ from keras_widerresnet.runs import Run
 
 
 def check(config: AnalysisConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     for model in config.models:
         run = Run.at(model)
-        if run:  # checkpoints will do
-            run.check_task(models.CLASSIFICATION, "classification networks are analysed")
+        if run:  # need not be finished: checkpoints are sufficient
+            run.check_task(models.CLASSIFICATION, "only classification networks can be analysed")
             run.metrics()
         else:
             task = models.CLASSIFICATION
@@ -28,7 +28,7 @@ def check(config: AnalysisConfig) -> None:
 
 
 def run(config: AnalysisConfig) -> None:
-    """Analyses, and says where the report is."""
+    """Runs the analysis and prints the path of its report."""
     from keras_widerresnet.analysis.analyze import analyze
 
     print(f"Report: {analyze(config)}")
@@ -36,7 +36,7 @@ def run(config: AnalysisConfig) -> None:
 
 COMMAND = Command(
     "analyze",
-    "Measures the effective depth of trained networks, the gradient per path length, and what it costs to drop units.",
+    "Measures the effective depth of trained networks, the gradient per path length, and the cost of dropping units.",
     "keras-widerresnet analyze runs/digits --data=digits --output_dir=runs/digits-analysis",
     AnalysisConfig,
     run,

@@ -1,4 +1,4 @@
-"""What options alone can get wrong, found before TensorFlow is imported."""
+"""Checks of option values that run before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -22,53 +22,53 @@ def check_model(
     instead: str = "",
     takes_saved_models: bool = True,
 ) -> models.Source:
-    """What `weights` means, if it is there and of a kind and a task that the command takes.
+    """Returns the source that `weights` names, if the command accepts its kind and task.
 
     Args:
         weights, model: as in `models.find_source`.
-        task: the only task that the command takes; empty for any.
-        instead: the command that takes the other one.
-        takes_saved_models: whether the command takes SavedModels, which hold no Keras model.
+        task: the only task that the command accepts; empty for any.
+        instead: the command that accepts the other task, for the error message.
+        takes_saved_models: whether the command accepts SavedModels, which do not contain a Keras model.
 
     Raises:
-        InputError: if there is no such model, or it is of another kind or task.
+        InputError: if there is no such model, or the command does not accept its kind or task.
     """
     source = models.find_source(weights, model)
     if not takes_saved_models:
         source.check_is_no_saved_model()
     if task and source.facts.task not in ("", task):
-        raise InputError(f"{weights!r} is a {source.facts.task} network: {instead} takes it")
+        raise InputError(f"{weights!r} is a {source.facts.task} network: use {instead}")
     if source.kind == models.ORIGINAL_FILE and source.path:
         _check_original(source.path)
     return source
 
 
 def check_start(weights: str, structure: str) -> None:
-    """Raises `InputError` if a run cannot start from `weights`; empty for a run that starts from nothing."""
+    """Raises `InputError` if a run cannot start from `weights`; empty for random initialisation."""
     if weights:
         check_model(weights, structure if weights == models.IMAGENET else "", takes_saved_models=False)
 
 
 def check_convertible(source: str, model: str) -> None:
-    """Raises `InputError` if `source` is no file that can be converted, or `model` neither a structure nor a pretrained name."""
+    """Raises `InputError` if `source` cannot be converted, or `model` is neither a structure nor a pretrained name."""
     path = pathlib.Path(os.path.expanduser(source))
     if not os.path.isfile(path):
-        raise InputError(f"No weights file can be read at {source!r}: conversion takes an original file (.params, .pth, .h5)")
+        raise InputError(f"No weights file can be read at {source!r}: conversion needs an original file (.params, .pth, .h5)")
     if path.name.endswith((".keras", ".weights.h5")):
-        raise InputError(f"{source!r} is one of Keras' own files, which every command takes as it is: nothing is to be converted")
+        raise InputError(f"{source!r} is already a Keras file, which every command accepts: it needs no conversion")
     if model and model not in PRETRAINED:
         find_convertible(model)
     _check_original(path)
 
 
 def say_protocol(options: models.ModelOptions) -> None:
-    """Says by which protocol weights are used, where they were published with one or the run that is named had one."""
+    """Prints the evaluation protocol that published weights or a run bring with them."""
     source = models.find_source(options.weights, options.model)
     if source.protocol is None:
         return
     of = f"Published protocol of {source.record.name}" if source.record else f"Protocol of {source.text}"
     padding = source.record.tested_pool_padding if source.record and not options.pool_padding else ""
-    print(f"{of}, where no flag says otherwise: {source.protocol}{f', {padding} pools' if padding else ''}")
+    print(f"{of}, unless flags override it: {source.protocol}{f', {padding} pools' if padding else ''}")
 
 
 def require(package: str, what: str, install: str) -> None:
@@ -76,21 +76,21 @@ def require(package: str, what: str, install: str) -> None:
 
     Args:
         package: the module to import.
-        what: what needs it.
-        install: the command that brings it.
+        what: the feature that needs it.
+        install: the command that installs it.
     """
     if importlib.util.find_spec(package) is None:
         raise InputError(f"{what} needs {package}: {install}")
 
 
 def check_file(path: str, what: str) -> None:
-    """Raises `InputError` if a file that an option names is not there."""
+    """Raises `InputError` if a file named by an option does not exist."""
     if path and not pathlib.Path(path).is_file():
         raise InputError(f"No {what} at {path!r}")
 
 
 def check_names_file(path: str) -> None:
-    """Raises `InputError` if the file that `--class_names` names is not there or holds a line that is no class name."""
+    """Raises `InputError` if the file of `--class_names` does not exist or contains an invalid class name."""
     if path:
         check_file(os.path.expanduser(path), "file of class names")
         read_class_names(path)

@@ -1,4 +1,4 @@
-"""A command as a record, and what surrounds its one library call: flags made of its options, grouped help, one-line errors."""
+"""Commands: flags generated from options, grouped help, one-line errors, and a single library call."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_widerresnet.options import Option, defaults_of, options_of, types_of
 BAD_INPUT = 2
 HELP_FLAGS = {"--help", "-h", "-help", "--helpfull", "--helpshort", "-helpfull", "-helpshort"}
 WIDTH, INDENT = 110, 30
-# What a command does with an existing output: the later word holds.
+# Flags for an existing output that exclude each other: the command line overrides a flag file.
 _OPPOSITES = {"overwrite": "resume", "resume": "overwrite"}
 _NUMBERS = {int: "whole numbers", float: "numbers"}
 _KINDS = {int: "N", float: "X", str: "TEXT"}
@@ -37,12 +37,12 @@ class Command:
     """One command.
 
     Args:
-        name: after `keras-widerresnet`.
-        summary: what it does, in a sentence.
-        example: a command line to begin with.
+        name: the word after `keras-widerresnet`.
+        summary: what it does, in one sentence.
+        example: an example command line.
         config: the record whose options are its flags.
-        run: the work, which may import TensorFlow.
-        check: raises `InputError` for what the options alone can tell; imports neither TensorFlow nor Keras.
+        run: does the work; may import TensorFlow.
+        check: raises `InputError` for errors that the options alone reveal; imports neither TensorFlow nor Keras.
     """
 
     name: str
@@ -55,33 +55,33 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class NoOptions:
-    """The record of a command that has no flags."""
+    """The record of a command without flags."""
 
 
 def run_script(command: Command) -> None:
-    """Runs a command with this process' arguments."""
+    """Runs a command with the arguments of this process."""
     execute(command, sys.argv[1:], os.path.basename(sys.argv[0]))
 
 
 def execute(command: Command, arguments: Sequence[str], program: str) -> None:
-    """Runs a command; a bad flag, a stray argument or an `InputError` gives one line and exit code 2.
+    """Runs a command; an invalid flag, an unexpected argument or an `InputError` ends it with one line and exit code 2.
 
     Args:
         command: the command.
-        arguments: of the command line.
-        program: what to call it in messages.
+        arguments: command-line arguments.
+        program: the program's name in messages.
 
     Raises:
-        SystemExit: for bad input, a run that stopped, and after `--help`.
+        SystemExit: for invalid input, a stopped run, and after `--help`.
     """
     process.quieten_tensorflow()
     if HELP_FLAGS & set(arguments):
         print(help_text(command, program))
         sys.exit(0)
     if not flags.FLAGS.is_parsed():
-        flags.FLAGS([program])  # those of libraries, at their defaults
+        flags.FLAGS([program])  # sets the flags of libraries to their defaults
     logging.use_absl_handler()
-    logging.set_verbosity(logging.WARNING)  # of TensorFlow; our own loggers have their own level
+    logging.set_verbosity(logging.WARNING)  # for TensorFlow; our own loggers set their own level
     try:
         config = parsed(command, arguments)
         if command.check:
@@ -94,16 +94,16 @@ def execute(command: Command, arguments: Sequence[str], program: str) -> None:
 
 
 def fail(program: str, error: object, exit_code: int = BAD_INPUT) -> NoReturn:
-    """Says what is wrong in one line, and ends the process."""
+    """Prints an error in one line and ends the process."""
     print(f"{program}: {error}", file=sys.stderr)
     sys.exit(exit_code)
 
 
 def parsed(command: Command, arguments: Sequence[str]) -> Any:
-    """The command's record from its arguments; flags beside a flag file hold, wherever it stands.
+    """Parses arguments into the command's record; flags on the command line take precedence over a flag file, in any order.
 
     Raises:
-        InputError, flags.Error: for arguments that are not the command's, or values that cannot be.
+        InputError, flags.Error: for unknown arguments or invalid values.
     """
     values = flags.FlagValues()
     known, types = options_of(command.config), types_of(command.config)
@@ -114,14 +114,14 @@ def parsed(command: Command, arguments: Sequence[str]) -> Any:
     files, beside = _flag_files(arguments)
     try:
         lines = values.read_flags_from_files(files)
-    except (OSError, ValueError) as error:  # no text, or a name in it that is none
+    except (OSError, ValueError) as error:  # not text, or an invalid file name in it
         paths = ", ".join(file.partition("=")[2] for file in files)
         raise InputError(f"The flag file cannot be read ({paths}): {error}") from None
     _, *stray = values([command.name, *_without_opposites(lines, beside), *beside])
     given = {name: _value(name, values[name].value, types[name]) for name in named}
     positional = [name for name in known if name not in named]
     if stray and not positional:
-        raise InputError(f"options are flags, --name=value. Received: {' '.join(stray)}")
+        raise InputError(f"options must be flags of the form --name=value. Received: {' '.join(stray)}")
     for name in positional:
         if not stray:
             raise InputError(f"give at least one {known[name].help}")
@@ -133,7 +133,7 @@ def parsed(command: Command, arguments: Sequence[str]) -> Any:
 
 
 def help_text(command: Command, program: str) -> str:
-    """All flags of a command, grouped, with an example first."""
+    """Returns the help text of a command: an example, and all flags by group."""
     known, types = options_of(command.config), types_of(command.config)
     defaults = defaults_of(command.config)
     groups: dict[str, list[str]] = {}
@@ -142,7 +142,7 @@ def help_text(command: Command, program: str) -> str:
             groups.setdefault(option.group, []).append(_help_entry(name, types[name], defaults[name], option))
     positional = "".join(f" {option.help}..." for option in known.values() if option.is_positional)
     sections = [f"{heading}\n" + "\n".join(entries) for heading, entries in groups.items()]
-    files = _wrapped("--flagfile=FILE", "flags of a file, one a line; flags beside it hold")
+    files = _wrapped("--flagfile=FILE", "read flags from a file, one per line; flags on the command line take precedence")
     return "\n\n".join(
         [command.summary, f"Example:\n  {command.example}", f"Usage: {program}{positional} [--name=value ...]\n{files}", *sections]
     )
@@ -175,7 +175,7 @@ def _define(values: flags.FlagValues, name: str, kind: Any, default: Any, option
     if _is_tuple(kind):
         flags.DEFINE_list(name, None if default is None else [str(one) for one in default], option.help, flag_values=values)
         return
-    # Choices and bounds are the record's to check, so that they are said in one way.
+    # The record checks choices and bounds, so that all interfaces report them alike.
     _DEFINE[_plain(kind)](name, default, option.help, flag_values=values)
 
 
@@ -186,7 +186,7 @@ def _value(name: str, value: Any, kind: Any) -> Any:
     try:
         return tuple(plain(one) for one in value)
     except ValueError:
-        raise InputError(f"--{name} are {_NUMBERS[plain]} joined by commas. Received: {','.join(value)}") from None
+        raise InputError(f"--{name} must be {_NUMBERS[plain]} separated by commas. Received: {','.join(value)}") from None
 
 
 def _is_tuple(kind: Any) -> bool:
@@ -194,13 +194,13 @@ def _is_tuple(kind: Any) -> bool:
 
 
 def _plain(kind: Any) -> type:
-    """`int` of `int`, of `int | None` and of `tuple[int, ...]`."""
+    """Returns `int` for `int`, `int | None` and `tuple[int, ...]`."""
     arguments = [one for one in typing.get_args(kind) if one not in (type(None), Ellipsis)]
     return arguments[0] if arguments else kind
 
 
 def _flag_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The arguments that name flag files, and the others."""
+    """Splits arguments into those that name flag files and the rest."""
     files, others, remaining = [], [], iter(arguments)
     for argument in remaining:
         if re.fullmatch(r"--?flagfile", argument):
@@ -213,7 +213,7 @@ def _flag_files(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def _without_opposites(lines: Sequence[str], beside: Sequence[str]) -> list[str]:
-    """The lines of flag files without what the command line says the opposite of."""
+    """Returns the lines of flag files without those that the command line contradicts."""
     said = {match[1] for one in beside if (match := re.fullmatch(r"--?(overwrite|resume)(?:=true|=1)?", one, re.I))}
     dropped = {_OPPOSITES[name] for name in said if _OPPOSITES[name] not in said}
     return [line for line in lines if re.sub(r"^--?|=.*$", "", line) not in dropped]

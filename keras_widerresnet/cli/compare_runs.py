@@ -8,10 +8,10 @@ from keras_widerresnet.tasks.classification.config import ComparisonConfig
 
 
 def check(config: ComparisonConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     for path in config.runs:
         run = Run.finished(path)
-        run.check_task(CLASSIFICATION, "runs of classification are compared")
+        run.check_task(CLASSIFICATION, "only classification runs can be compared")
         run.metrics()
 
 
@@ -26,7 +26,7 @@ def run(config: ComparisonConfig) -> None:
 
 COMMAND = Command(
     "compare-runs",
-    "Prints finished runs of classification side by side; those that differ only in their seed are one row.",
+    "Prints finished classification runs side by side; runs that differ only in their seed share a row.",
     "keras-widerresnet compare-runs runs/wide-0 runs/wide-1 runs/deep-0 --picture=accuracy.png",
     ComparisonConfig,
     run,

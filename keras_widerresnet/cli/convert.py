@@ -12,25 +12,25 @@ from keras_widerresnet.files import check_absent
 
 
 def check(config: ConversionConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     check_convertible(config.source, config.model)
     if config.output:
         check_absent(pathlib.Path(os.path.expanduser(config.output)), config.overwrite)
 
 
 def run(config: ConversionConfig) -> None:
-    """Converts, and says how many values there are."""
+    """Converts the weights and prints the number of values."""
     from keras_widerresnet.conversion import convert_named
 
     converted = convert_named(config)
     print(f"{converted.values:,} parameters and statistics in {converted.path}" + (", all equal to the source's" if config.verify else ""))
     if converted.left:
-        print(f"Left aside, in the source alone: {', '.join(converted.left)}")
+        print(f"Skipped, as only the source has them: {', '.join(converted.left)}")
 
 
 COMMAND = Command(
     "convert",
-    "Converts an original checkpoint to a .weights.h5 file, with a sidecar that says what network it is of.",
+    "Converts an original checkpoint to a .weights.h5 file, with a sidecar that describes its network.",
     "keras-widerresnet convert --source=a1.params --model=A1 --output=a1.weights.h5 --verify",
     ConversionConfig,
     run,

@@ -6,7 +6,7 @@ from keras_widerresnet.cli.command import Command, NoOptions
 
 
 def run(_: NoOptions) -> None:
-    """Prints the table of networks from the records."""
+    """Prints the table of networks, computed from their definitions."""
     from tabulate import tabulate
 
     from keras_widerresnet.structures import STRUCTURES

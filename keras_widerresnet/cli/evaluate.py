@@ -14,14 +14,14 @@ from keras_widerresnet.tasks.classification.config import EvaluationConfig
 
 
 def check(config: EvaluationConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     check_model(config.weights, config.model, task=models.CLASSIFICATION, instead="evaluate-segmentation")
     parse_name(config.data, CLASSIFICATION)
     check_output(pathlib.Path(config.output_dir), config.overwrite, runs.CLASSIFICATION_EVALUATION)
 
 
 def run(config: EvaluationConfig) -> None:
-    """Evaluates, and prints the errors beside the published ones."""
+    """Evaluates the network and prints its errors beside the published ones."""
     process.hold_weights_frozen()
     from tabulate import tabulate
 

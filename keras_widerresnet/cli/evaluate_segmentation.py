@@ -14,14 +14,14 @@ from keras_widerresnet.tasks.segmentation.config import EvaluationConfig
 
 
 def check(config: EvaluationConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     check_model(config.weights, config.model, task=models.SEGMENTATION, instead="evaluate")
     parse_name(config.data, SEGMENTATION)
     check_output(pathlib.Path(config.output_dir), config.overwrite, runs.SEGMENTATION_EVALUATION, {runs.PREDICTIONS_FOLDER})
 
 
 def run(config: EvaluationConfig) -> None:
-    """Evaluates, and prints the scores beside the published ones."""
+    """Evaluates the network and prints its scores beside the published ones."""
     process.hold_weights_frozen()
     from tabulate import tabulate
 
@@ -35,7 +35,7 @@ def run(config: EvaluationConfig) -> None:
 
 COMMAND = Command(
     "evaluate-segmentation",
-    "Scores a segmentation network on the test images of a data set, the release's way.",
+    "Evaluates a segmentation network on the test images of a data set with the official release's protocol.",
     "keras-widerresnet evaluate-segmentation --weights=runs/voc --data=voc:VOCdevkit --sizes=500 --flip --output_dir=runs/voc-test",
     EvaluationConfig,
     run,

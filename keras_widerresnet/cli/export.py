@@ -1,4 +1,4 @@
-"""`keras-widerresnet export`: a version for TF Serving."""
+"""`keras-widerresnet export`: a SavedModel version for TF Serving."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from keras_widerresnet.export.version import version_path
 
 
 def check(config: ExportConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     check_model(config.weights, config.model, takes_saved_models=False)
     version_path(config.output, overwrite=config.overwrite)
     check_names_file(config.class_names)
@@ -21,7 +21,7 @@ def check(config: ExportConfig) -> None:
 
 
 def run(config: ExportConfig) -> None:
-    """Exports, and prints how far each form is from the Keras model."""
+    """Exports the network and prints how far each format differs from the Keras model."""
     from tabulate import tabulate
 
     from keras_widerresnet.export.run import export
@@ -29,7 +29,7 @@ def run(config: ExportConfig) -> None:
     say_protocol(config)
     exported = export(config)
     rows = [(one.form, f"{one.difference:.1e}", f"{one.tolerance:g}") for one in exported.checked]
-    print(tabulate(rows, ("form", "difference from Keras", "refused above"), disable_numparse=True))
+    print(tabulate(rows, ("format", "difference from Keras", "tolerance"), disable_numparse=True))
     if exported.removed:
         print(f"Removed versions: {', '.join(map(str, exported.removed))}")
     print(f"Version: {exported.path}")
@@ -37,7 +37,7 @@ def run(config: ExportConfig) -> None:
 
 COMMAND = Command(
     "export",
-    "Writes the next version of a SavedModel that TF Serving loads, checked against the Keras model.",
+    "Exports a network as a versioned SavedModel for TF Serving, checked against the Keras model.",
     "keras-widerresnet export --weights=runs/digits --output=saved_models/digits",
     ExportConfig,
     run,

@@ -1,4 +1,4 @@
-"""`keras-widerresnet list-weights`: the pretrained weights that can be asked for by name."""
+"""`keras-widerresnet list-weights`: the pretrained weights available by name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def run(_: NoOptions) -> None:
 
 COMMAND = Command(
     "list-weights",
-    "Prints the pretrained weights: network, classes, size, where they can come from, licence and published result.",
+    "Prints the pretrained weights: network, classes, size, sources, licence and published result.",
     "keras-widerresnet list-weights",
     NoOptions,
     run,

@@ -14,11 +14,11 @@ BAR_WIDTH = 30
 
 
 def check(config: PredictionConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     if config.server:
         check_server(config)
     else:
-        check_model(config.weights, config.model, task=models.CLASSIFICATION, instead="evaluate-segmentation, which writes label maps,")
+        check_model(config.weights, config.model, task=models.CLASSIFICATION, instead="evaluate-segmentation, which writes label maps")
     if config.output:
         check_absent(config.output, config.overwrite)
     check_names_file(config.class_names)
@@ -44,7 +44,7 @@ def run(config: PredictionConfig) -> None:
 
 COMMAND = Command(
     "predict",
-    "Prints the most probable classes of images, by a network here or by a server's.",
+    "Prints the most probable classes of images, using a local network or a server.",
     "keras-widerresnet predict photograph.jpg --weights=saved_models/digits/1",
     PredictionConfig,
     run,

@@ -13,16 +13,16 @@ from keras_widerresnet.tasks.classification.config import TrainingConfig
 
 
 def check(config: TrainingConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     parse_name(config.data, CLASSIFICATION)
     if config.augmentation().needs_keras_cv:
-        require("keras_cv", "RandAugment, MixUp and CutMix: augmenting", 'pip install "keras_widerresnet[augment]"')
+        require("keras_cv", "RandAugment, MixUp or CutMix augmentation", 'pip install "keras_widerresnet[augment]"')
     check_start(config.weights, config.structure)
     runs.may_start(config)
 
 
 def run(config: TrainingConfig) -> None:
-    """Trains, and says where the report is."""
+    """Trains a network and prints the path of its report."""
     process.restart_with_huge_pages()
     from keras_widerresnet.tasks.classification.task import Classification
     from keras_widerresnet.training.run import train
@@ -33,7 +33,7 @@ def run(config: TrainingConfig) -> None:
 
 COMMAND = Command(
     "train",
-    "Trains a wide residual network for classification, with the release's recipe as its default.",
+    "Trains a wide residual network for classification; the defaults are the official release's recipe.",
     "keras-widerresnet train --data=folder:PHOTOGRAPHS --structure=A1 --weights=imagenet-a1 --epochs=10 --output_dir=runs/mine",
     TrainingConfig,
     run,

@@ -13,14 +13,14 @@ from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
 
 
 def check(config: SegmentationConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     parse_name(config.data, SEGMENTATION)
     check_start(config.weights, config.structure)
     runs.may_start(config)
 
 
 def run(config: SegmentationConfig) -> None:
-    """Trains, and says where the report is."""
+    """Trains a network and prints the path of its report."""
     process.restart_with_huge_pages()
     from keras_widerresnet.tasks.segmentation.task import Segmentation
     from keras_widerresnet.training.run import train
@@ -31,7 +31,7 @@ def run(config: SegmentationConfig) -> None:
 
 COMMAND = Command(
     "train-segmentation",
-    "Trains the release's dilated network for segmentation, with the release's recipe as its default.",
+    "Trains a dilated network for segmentation; the defaults are the official release's recipe.",
     "keras-widerresnet train-segmentation --data=voc:VOCdevkit --weights=imagenet-a1 --output_dir=runs/voc",
     SegmentationConfig,
     run,

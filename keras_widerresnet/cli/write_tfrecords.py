@@ -15,14 +15,14 @@ from keras_widerresnet.tasks.classification.config import DATA_HELP, FolderOptio
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShardsConfig(FolderOptions):
-    """Which data set is written, and into how many files."""
+    """The data set to write, and the number of files."""
 
     data: str = option(help=DATA_HELP, group=DATA)
     max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
-    verify_images: bool = option(True, help="folder: decode every image once before", group=DATA)
+    verify_images: bool = option(True, help="folder: decode every image once before writing", group=DATA)
     output: str = option(help="folder to write; train with --data=tfrecord:FOLDER", group=OUTPUT)
-    train_shards: int = option(1024, help="files of training images, at least one for each worker", group=OUTPUT, least=1)
-    test_shards: int = option(128, help="files of test images", group=OUTPUT, least=1)
+    train_shards: int = option(1024, help="number of files of training images, at least one per worker", group=OUTPUT, least=1)
+    test_shards: int = option(128, help="number of files of test images", group=OUTPUT, least=1)
     overwrite: bool = option(False, help="replace an existing folder of shards", group=OUTPUT)
 
     def __post_init__(self):
@@ -30,12 +30,12 @@ class ShardsConfig(FolderOptions):
 
 
 def check(config: ShardsConfig) -> None:
-    """What the options alone tell."""
+    """Checks what can be found from the options alone."""
     parse_name(config.data, CLASSIFICATION)
 
 
 def run(config: ShardsConfig) -> None:
-    """Writes the shards, and says where."""
+    """Writes the shards and prints their folder."""
     from keras_widerresnet.data.sources.tfrecord import write_tfrecords
     from keras_widerresnet.tasks.classification.data import load_data
 
@@ -52,7 +52,7 @@ def run(config: ShardsConfig) -> None:
 
 COMMAND = Command(
     "write-tfrecords",
-    "Writes a data set for classification as TFRecord shards.",
+    "Writes a classification data set as TFRecord shards.",
     "keras-widerresnet write-tfrecords --data=folder:PHOTOGRAPHS --output=shards --train_shards=16 --test_shards=2",
     ShardsConfig,
     run,

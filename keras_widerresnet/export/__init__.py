@@ -1,4 +1,4 @@
-"""Networks as versioned SavedModels, TFLite and ONNX files, checked against the Keras model before they are there."""
+"""Export of networks as versioned SavedModels, TFLite and ONNX files, each checked against the Keras model first."""
 
 import lazy_loader
 

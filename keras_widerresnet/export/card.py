@@ -1,4 +1,4 @@
-"""MODEL_CARD.md: what a served network is, where it comes from, what it was measured to do."""
+"""MODEL_CARD.md: a served network's description, origin and measured results."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from keras_widerresnet.runs import versions
 
 CARD_FILE = "MODEL_CARD.md"
 PACKAGES = ("tensorflow", "keras", "keras_widerresnet", "numpy")
-UNKNOWN_LICENCE = "not known to the export: that of whoever trained it, and of the data it was trained on"
+UNKNOWN_LICENCE = "unknown to the export; determined by whoever trained the weights and by the training data"
 
 
 def write_card(folder: pathlib.Path, config: ExportConfig, source: Exported, checked: list[Checked]) -> None:
-    """Writes the card of a version into its folder."""
+    """Writes the model card of a version into its folder."""
     structure, record = source.structure, source.record
     rows = [("task", "segmentation" if source.stride else "classification"), ("classes", len(source.class_names))]
     if structure:
@@ -40,17 +40,17 @@ def write_card(folder: pathlib.Path, config: ExportConfig, source: Exported, che
 
 {_measured(source)}
 
-Against the Keras model, at export, largest difference of a probability relative to the largest:
+Largest difference of a probability from the Keras model, relative to the largest probability, measured at export:
 
-{markdown_table(differences, ("form", "difference", "refused above"))}
+{markdown_table(differences, ("format", "difference", "tolerance"))}
 
 ## Signatures
 
 {_signatures(source)}
 
-The class names, one a line, are in `assets/labels.txt`.
+The class names, one per line, are in `assets/labels.txt`.
 
-## Made by
+## Export command
 
 ```
 {_command(config)}
@@ -63,7 +63,7 @@ The class names, one a line, are in `assets/labels.txt`.
 
 def _origin(source: Exported) -> str:
     if source.file is None:
-        return f"`{source.record.name}`" if source.record else "not known"
+        return f"`{source.record.name}`" if source.record else "unknown"
     digest = hashlib.sha256(source.file.read_bytes()).hexdigest()
     return f"`{source.file.name}`{', trained by this package' if source.run else ''}, sha256 `{digest}`"
 
@@ -75,40 +75,40 @@ def _preprocessing(config: ExportConfig, source: Exported) -> str:
         resized = f"shorter side resized to {source.size} pixels ({config.interpolation}, as PIL), centre crop"
     if source.takes_pixels:
         layers = f", by its own {', '.join(source.inside)}" if source.inside else ""
-        return f"{resized}; RGB values 0..255 as they are, nothing else: the model normalises by itself{layers}; inside the graph"
+        return f"{resized}; RGB values 0..255 unchanged: the model normalises its inputs itself{layers}; inside the graph"
     again = f"; then the model's own {', '.join(source.inside)}" if source.inside else ""
-    return f"{resized}; RGB / 255, less {MEAN}, over {STD}{again}; inside the graph"
+    return f"{resized}; RGB / 255, minus {MEAN}, divided by {STD}{again}; inside the graph"
 
 
 def _measured(source: Exported) -> str:
     results = source.run.results() if source.run else []
     if not results:
         return "No accuracy was measured with these weights at export."
-    return f"By the run that trained them, with the network as it was before export:\n\n{markdown_table(results, ('final model', ''))}"
+    return f"Measured by the training run, with the network before export:\n\n{markdown_table(results, ('final model', ''))}"
 
 
 def _signatures(source: Exported) -> str:
-    top, pixels = "classes, best first; an image that does not decode has `valid` false", "values 0..255, RGB"
+    top, pixels = "classes, best first; `valid` is false for an image that cannot be decoded", "values 0..255, RGB"
     if source.stride:
         rows = [
             (
                 "serving_default",
-                "`image_bytes`: strings (n,), JPEG or PNG of any sizes",
+                "`image_bytes`: strings (n,), JPEG or PNG of any size",
                 "`label_maps`: uint8 (n, H, W), padded with 255",
             ),
             ("", "", "`scores`: float32 (n, H, W), probability of that class"),
-            ("", "", "`sizes`: int32 (n, 2), height and width; `valid`: bool (n,), false where an image does not decode"),
+            ("", "", "`sizes`: int32 (n, 2), height and width; `valid`: bool (n,), false for an image that cannot be decoded"),
             ("tensor", f"`images`: float32 (n, H, W, 3), {pixels}", "`probabilities`: float32 (n, H, W, classes)"),
         ]
     else:
         side = source.size
         rows = [
-            ("serving_default", "`image_bytes`: strings (n,), JPEG or PNG of any sizes", "`classes`: strings (n, k)"),
+            ("serving_default", "`image_bytes`: strings (n,), JPEG or PNG of any size", "`classes`: strings (n, k)"),
             ("", "", f"`indices`: int32 (n, k); `probabilities`: float32 (n, k); `valid`: bool (n,). k {top}"),
             ("tensor", f"`images`: float32 (n, {side}, {side}, 3), {pixels}", "`probabilities`: float32 (n, classes)"),
-            ("features", "the same", "`features`: float32 (n, channels), what the classifier reads"),
+            ("features", "the same", "`features`: float32 (n, channels), the inputs of the classifier"),
         ]
-    return markdown_table(rows, ("signature", "takes", "gives"))
+    return markdown_table(rows, ("signature", "inputs", "outputs"))
 
 
 def _command(config: ExportConfig) -> str:
@@ -117,4 +117,4 @@ def _command(config: ExportConfig) -> str:
 
 
 def _run_flags(source: Exported) -> str:
-    return f"\nFlags of the run that trained it:\n\n```\n{source.run.flags_text}\n```\n" if source.run else ""
+    return f"\nFlags of the training run:\n\n```\n{source.run.flags_text}\n```\n" if source.run else ""

@@ -1,4 +1,4 @@
-"""Batches of encoded images inside a graph, where an image that cannot be used is a row with a flag, not an error."""
+"""Decodes batches of images inside a graph; unusable images are flagged rather than raising an error."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from keras_widerresnet.data.images import checked, decode_rgb, stored_size
 
 
 def decoded_rows(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], max_pixels: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Decodes and prepares every image of a batch by itself, several at a time.
+    """Decodes and prepares the images of a batch independently and in parallel.
 
     Args:
-        encoded: strings (n,), JPEG or PNG bytes of any sizes, or anything else.
-        prepare: graph function of a uint8 image (H, W, 3) to one of any size (h, w, 3).
-        max_pixels: most pixels of an image, as its header tells before it is decoded. Where `prepare` leaves the size open, also of the
-            padded batch: an image that would make it larger is not valid.
+        encoded: strings (n,), JPEG or PNG bytes of any size; other bytes are flagged as invalid.
+        prepare: graph function from a uint8 image (H, W, 3) to an image of any size (h, w, 3).
+        max_pixels: maximum pixels of an image, read from its header before decoding. If `prepare` does not return a fixed size, it also
+            limits the padded batch: an image that would exceed it is flagged as invalid.
 
     Returns:
-        The prepared images (n, h, w, 3), those smaller than the largest of the batch filled up at the right and bottom with 0; their sizes
-        (h, w), int32 (n, 2); and which are valid, bool (n,). An image that is not has size 0 and is filled with 0.
+        The prepared images (n, h, w, 3), zero-padded at the right and bottom to the largest of the batch; their sizes (h, w), int32 (n, 2);
+        and whether each is valid, bool (n,). An invalid image has size 0 and is filled with 0.
     """
     count = tf.shape(encoded)[0]
 
@@ -29,7 +29,7 @@ def decoded_rows(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], 
         image = prepare(decode_rgb(checked(raw, max_pixels)))
         return index, image, tf.shape(image)[:2]
 
-    # The decoding operations can only raise; inside tf.data what raises can be left out, which the row's index then tells.
+    # Decoding operations raise on bad input; tf.data can skip such elements, and the indices show which are missing.
     slices = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
     rows = slices.map(row, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     spec = rows.element_spec[1]
@@ -37,7 +37,7 @@ def decoded_rows(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], 
         fits = _fitting(_upright_sizes(encoded, max_pixels), max_pixels)
         slices = slices.filter(lambda index, raw: fits[index])
         rows = slices.map(row, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    last = tf.zeros([side or 0 for side in spec.shape[:2]] + [3], spec.dtype)  # so that there is always one
+    last = tf.zeros([side or 0 for side in spec.shape[:2]] + [3], spec.dtype)  # so that there is always at least one element
     rows = rows.concatenate(tf.data.Dataset.from_tensors((count, last, tf.zeros(2, tf.int32))))
     padded = rows.padded_batch(tf.cast(count, tf.int64) + 1, ([], spec.shape, [2]))
     indices, images, sizes = padded.get_single_element()
@@ -51,7 +51,7 @@ def decoded_rows(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], 
 
 
 def _upright_sizes(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Heights and widths, int64 (n, 2), as the headers tell; 0 where that cannot be used."""
+    """Returns heights and widths, int64 (n, 2), from the images' headers; 0 for unusable images."""
     count = tf.shape(encoded, tf.int64)[0]
 
     def row(index, raw):
@@ -65,7 +65,7 @@ def _upright_sizes(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
 
 
 def _fitting(sizes: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Which images, bool (n,), are taken into a padded batch of `max_pixels` at most: from the first on, each with which it fits."""
+    """Returns which images, bool (n,), a padded batch of at most `max_pixels` can include, added greedily in order."""
     count = tf.shape(sizes, tf.int64)[0]
 
     def take(state, size):

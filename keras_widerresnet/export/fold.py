@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolutions before it, where nothing else sees their output: the same network with fewer operations."""
+"""Folds batch norms into preceding convolutions whose output is not used elsewhere: the same function with fewer operations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras_widerresnet.units import MaxPool
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class EdgePaddedMaxPool(MaxPool):
-    """`MaxPool` that repeats the edge where that pads with -inf, which 8-bit numbers do not have: the edge is in the window already."""
+    """`MaxPool` with edge padding instead of -inf, which int8 cannot represent; equivalent, as the edge is already in the window."""
 
     def _padded(self, inputs, before, after):
         if self.strides == 1:
@@ -23,12 +23,12 @@ class EdgePaddedMaxPool(MaxPool):
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class FusedBatchNormalization(layers.BatchNormalization):
-    """Batch norm of images in inference as TensorFlow's one operation: half the time of Keras' products and sums."""
+    """Inference batch norm of images as one TensorFlow operation, in half the time of Keras' separate operations."""
 
     def call(self, inputs, training=None, mask=None):
         if keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=False, mask=mask)
-        import tensorflow as tf  # here, so that saved networks load with other backends too
+        import tensorflow as tf  # imported here, so that saved networks also load with other backends
 
         statistics = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance))
         scale, offset, mean, variance = map(tf.convert_to_tensor, statistics)
@@ -39,18 +39,19 @@ class FusedBatchNormalization(layers.BatchNormalization):
 
 
 def inference_network(model: keras.Model, *, fold: bool = True) -> keras.Model:
-    """A copy for inference, weights included: without dropout and, with `fold`, with batch norms folded where that is exact.
+    """Returns a copy for inference, weights included: without dropout and, with `fold`, with batch norms folded where this is exact.
 
-    In pre-activation order every batch norm stands before its convolution. It folds into the convolution before it where that one's output,
-    or a sum of such outputs, goes nowhere else: all but the first of a unit, and those behind a unit whose sum no shortcut takes on. Those
-    on the residual stream stay, each as one operation.
+    In pre-activation order every batch norm precedes its convolution. It can be folded into the preceding convolution if that output, or
+    a sum of such outputs, is not used elsewhere: this holds for all but the first batch norm of a unit, and for those after a unit whose
+    sum does not feed a shortcut. Batch norms on the residual stream remain, each as one operation.
 
     Args:
-        model: a functional or sequential model; batch norms inside of nested models stay.
+        model: a functional or sequential model; batch norms inside nested models are not folded.
         fold: whether to fold.
 
     Returns:
-        A model of the same inputs and outputs, within rounding; convolutions that took up a batch norm have a bias, layer names are kept.
+        A model with the same inputs, and the same outputs up to rounding. Convolutions with a folded batch norm have a
+        bias; layer names are kept.
     """
     if isinstance(model, keras.Sequential):
         model = keras.Model(model.inputs, model.outputs[0], name=model.name)
@@ -81,12 +82,12 @@ def inference_network(model: keras.Model, *, fold: bool = True) -> keras.Model:
             layer.set_weights(arrays.pop(layer.name))
     for layer in _every_layer(copy):
         if isinstance(layer, layers.Normalization):
-            layer.finalize_state()  # which it computes with is made of its weights
+            layer.finalize_state()  # recomputes the values used in `call` from the weights
     return copy
 
 
 def _every_layer(model: keras.Model) -> Iterator[keras.Layer]:
-    """Layers, of nested models too."""
+    """Yields all layers, including those of nested models."""
     for layer in model.layers:
         yield layer
         if isinstance(layer, keras.Model):
@@ -102,7 +103,7 @@ def _is_of_images(norm: layers.BatchNormalization) -> bool:
 
 
 def _foldable(model: keras.Model) -> dict[str, list[layers.Conv2D]]:
-    """Name of each batch norm that folds -> the convolutions that take it up."""
+    """Returns batch norm name -> convolutions to fold it into, for every batch norm that can be folded."""
     nodes = [node for operation in model.operations for node in operation._inbound_nodes]
     producers = {id(tensor): node.operation for node in nodes for tensor in node.outputs}
     uses: dict[int, int] = {}
@@ -110,7 +111,7 @@ def _foldable(model: keras.Model) -> dict[str, list[layers.Conv2D]]:
         uses[id(tensor)] = uses.get(id(tensor), 0) + 1
 
     def convolutions(tensor) -> list[layers.Conv2D]:
-        """Those whose sum the tensor is; none where it is anything else, or used elsewhere too."""
+        """Returns the convolutions whose sum is the tensor; empty if it is anything else or is also used elsewhere."""
         layer = producers[id(tensor)]
         if uses[id(tensor)] > 1 or not _is_called_once(layer):
             return []
@@ -126,7 +127,7 @@ def _foldable(model: keras.Model) -> dict[str, list[layers.Conv2D]]:
 
 
 def _fold_into(arrays: dict[str, list[np.ndarray]], norm: layers.BatchNormalization, convs: list[layers.Conv2D]) -> None:
-    """Scales the kernels and biases; the shift goes to the first convolution alone, since their outputs are summed."""
+    """Scales kernels and biases; only the first convolution gets the shift, as the outputs are summed."""
     gamma, beta, mean, variance = (array.astype(np.float64) for array in arrays[norm.name])
     scale = gamma / np.sqrt(variance + norm.epsilon)
     shift = beta - mean * scale

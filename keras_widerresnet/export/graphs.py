@@ -1,4 +1,4 @@
-"""The graphs that are served, as `tf.Module`s: from bytes or pixels to answers, with the release's preprocessing inside."""
+"""The served graphs as `tf.Module`s: from encoded images or pixels to predictions, including the release's preprocessing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Prepare = Callable[[tf.Tensor], tf.Tensor]
 
 
 def with_values(model: keras.Model) -> Callable:
-    """A model's function for inference of (its variables' values, in the order of `model.variables`; images)."""
+    """Returns the inference function of (values in the order of `model.variables`, images)."""
     groups = [[id(variable) for variable in part] for part in (model.trainable_variables, model.non_trainable_variables)]
     keys = [id(variable) for variable in model.variables]
 
@@ -31,11 +31,11 @@ def with_values(model: keras.Model) -> Callable:
 
 
 class ServedWeights(tf.Module):
-    """A Keras model's function over variables that a SavedModel can hold; the SavedModel knows of no Keras layers.
+    """A Keras model's function with variables that a SavedModel can store; the SavedModel does not depend on Keras layers.
 
     Args:
         model: a model for inference.
-        half: store kernels as float16; they are cast to float32 whenever they are read.
+        half: whether to store kernels as float16; they are cast to float32 when read.
     """
 
     def __init__(self, model: keras.Model, half: bool = False):
@@ -59,12 +59,12 @@ class ClassifierGraph(tf.Module):
     Args:
         model: from normalised images to probabilities (n, classes).
         size: pixels of the shorter side and of the centre crop.
-        interpolation: of the resize.
-        labels: text file with one class name a line, which becomes an asset.
-        top: classes for each image.
-        max_pixels: most pixels of an image; a larger one is a row that is not valid.
+        interpolation: interpolation of the resize.
+        labels: text file with one class name per line, which becomes an asset.
+        top: number of classes returned for each image.
+        max_pixels: maximum pixels of an image; a larger one is flagged as invalid.
         half: see `ServedWeights`.
-        prepare: from RGB values 0..255 to the model's input.
+        prepare: function from RGB values 0..255 to the model's input.
     """
 
     def __init__(
@@ -120,13 +120,13 @@ class SegmenterGraph(tf.Module):
     """Signatures of a segmentation network.
 
     Args:
-        model: from normalised images, H and W multiples of the stride, to logits at the cells.
-        stride: its output stride.
-        size: pixels to which the longer side is resized; 0 for none.
-        labels: text file with one class name a line, which becomes an asset.
-        max_pixels: most pixels of an image, and of the padded batch; images that make it larger are rows that are not valid.
+        model: from normalised images, H and W multiples of the stride, to logits (n, H / stride, W / stride, classes).
+        stride: the model's output stride.
+        size: pixels to which the longer side is resized; 0 for no resizing.
+        labels: text file with one class name per line, which becomes an asset.
+        max_pixels: maximum pixels of an image and of the padded batch; images that exceed it are flagged as invalid.
         half: see `ServedWeights`.
-        prepare: from RGB values 0..255 to the model's input.
+        prepare: function from RGB values 0..255 to the model's input.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class SegmenterGraph(tf.Module):
         def serving_default(image_bytes):
             images, sizes, valid = decoded_rows(image_bytes, lambda image: image, max_pixels)
             specs = (tf.TensorSpec((None, None), tf.uint8), tf.TensorSpec((None, None), tf.float32))
-            # One after the other: images are large, and of different sizes.
+            # Sequentially: images are large and differ in size.
             label_maps, scores = tf.map_fn(self._one, (images, sizes), fn_output_signature=specs, parallel_iterations=1)
             return {"label_maps": label_maps, "scores": scores, "sizes": sizes, "valid": valid}
 
@@ -160,7 +160,7 @@ class SegmenterGraph(tf.Module):
         self.endpoints = {"serving_default": serving_default, "tensor": tensor}
 
     def _one(self, row) -> tuple[tf.Tensor, tf.Tensor]:
-        """Label map, filled up with 255, and the probability of each pixel's class, filled up with 0, of one row of a padded batch."""
+        """Returns the label map, padded with 255, and each pixel's class probability, padded with 0, of one image of a padded batch."""
         padded, size = row
         full = tf.shape(padded)[:2]
 
@@ -181,7 +181,7 @@ class SegmenterGraph(tf.Module):
         return tf.cond(tf.reduce_all(size > 0), seen, nothing)
 
     def _probabilities(self, images) -> tf.Tensor:
-        """Of every class at every pixel; the image is filled up to multiples of the stride with the mean colour."""
+        """Returns class probabilities at every pixel; images are padded with the mean colour to multiples of the stride."""
         height, width = tf.unstack(tf.shape(images)[1:3])
         fill = [[0, 0], [0, -height % self._stride], [0, -width % self._stride], [0, 0]]
         is_inside = tf.pad(tf.ones_like(images[..., :1]), fill) > 0

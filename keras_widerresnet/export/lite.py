@@ -1,4 +1,4 @@
-"""TFLite files: half-precision weights, or whole networks of 8-bit numbers."""
+"""TFLite files: half-precision weights, or full 8-bit quantisation."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import tensorflow as tf
 
 
 def to_tflite(function: tf.types.experimental.ConcreteFunction, kind: str, calibration: Iterable[np.ndarray] = ()) -> bytes:
-    """A TFLite file.
+    """Converts a function to a TFLite file.
 
     Args:
-        function: from one tensor of images to probabilities.
-        kind: `"float16"` (weights in half, computed in float32) or `"int8"` (weights and activations; inputs and outputs stay float32).
-        calibration: for int8, images as the function takes them.
+        function: concrete function from one tensor of images to probabilities.
+        kind: `"float16"` (half-precision weights, float32 computation) or `"int8"` (weights and activations; float32 inputs and outputs).
+        calibration: for int8, batches of inputs of the function.
     """
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], trackable_obj=function)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -25,28 +25,28 @@ def to_tflite(function: tf.types.experimental.ConcreteFunction, kind: str, calib
         converter.representative_dataset = lambda: ([images] for images in calibration)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it expects statistics of quantised inputs; ours are float
+        warnings.simplefilter("ignore", UserWarning)  # about missing statistics of quantised inputs; ours are float
         return converter.convert()
 
 
 class LiteModel:
-    """A TFLite file, run by TFLite's own interpreter.
+    """A TFLite model, run by the TFLite interpreter.
 
     Args:
-        content: the file.
-        threads: for the interpreter; None for its own choice.
+        content: contents of the file.
+        threads: number of interpreter threads; None for its default.
     """
 
     def __init__(self, content: bytes, threads: int | None = None):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # TensorFlow's own interpreter is to move to another package one day
+            warnings.simplefilter("ignore", UserWarning)  # about the interpreter's planned move to another package
             self._interpreter = tf.lite.Interpreter(model_content=content, num_threads=threads)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities (n, classes) of float32 images (n, S, S, 3), which go through one by one."""
+        """Returns probabilities (n, classes) of float32 images (n, S, S, 3), computed one image at a time."""
         return np.concatenate([self._one(image[None]) for image in images])
 
     def _one(self, images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""ONNX files, by tf2onnx, and ONNX Runtime to check them."""
+"""Conversion to ONNX files with tf2onnx, and ONNX Runtime to check them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ OPSET = 17
 
 
 def to_onnx(model: keras.Model, size: int, prepare: Prepare = normalise) -> bytes:
-    """An ONNX file from `images`, float32 (n, size, size, 3) of values 0..255, to the model's output.
+    """Converts a model to an ONNX file whose input `images` is float32 (n, size, size, 3), values 0..255.
 
-    `prepare` makes the model's input of the images.
-    tf2onnx takes 80 times the memory of a network's constants; so it gets the weights as inputs, which become constants afterwards.
+    `prepare` maps the images to the model's input. As tf2onnx needs 80 times the memory of a network's constants, it is given the weights
+    as inputs, which become constants afterwards.
     """
     import tf2onnx
 
@@ -34,7 +34,7 @@ def to_onnx(model: keras.Model, size: int, prepare: Prepare = normalise) -> byte
 
 
 def _make_constant(graph, arrays: dict[str, np.ndarray]) -> None:
-    """Inputs of an ONNX graph, by name, become constants; where they were only to be transposed, their transposes do."""
+    """Replaces named inputs of an ONNX graph by constants; inputs of a Transpose node are stored transposed."""
     from onnx import numpy_helper
 
     for kept in (value for value in list(graph.input) if value.name in arrays):
@@ -48,7 +48,7 @@ def _make_constant(graph, arrays: dict[str, np.ndarray]) -> None:
 
 
 class OnnxModel:
-    """An ONNX file, run by ONNX Runtime on the CPU."""
+    """An ONNX model, run by ONNX Runtime on the CPU."""
 
     def __init__(self, content: bytes):
         import onnxruntime

@@ -31,12 +31,12 @@ LABELS_FILE, ONNX_FILE = "labels.txt", "model.onnx"
 
 @dataclasses.dataclass(frozen=True)
 class ExportedVersion:
-    """What an export has left.
+    """The result of an export.
 
     Args:
         path: the version's folder.
-        checked: what was compared with the Keras model.
-        removed: numbers of old versions that are gone.
+        checked: the comparison of each format with the Keras model.
+        removed: numbers of the old versions that were removed.
     """
 
     path: pathlib.Path
@@ -45,28 +45,28 @@ class ExportedVersion:
 
 
 def export(config: ExportConfig) -> ExportedVersion:
-    """Writes a version: a SavedModel for TF Serving with labels, warm-up requests and `MODEL_CARD.md`, and TFLite and ONNX files if asked.
+    """Writes a version: a SavedModel for TF Serving with labels, warm-up requests, `MODEL_CARD.md` and optional TFLite and ONNX files.
 
-    Every form is compared with the Keras model on real images before the version gets its name; until then it has a hidden one.
+    Every format is compared with the Keras model on real images before the version is renamed from a hidden name to its final one.
 
     Raises:
-        InputError: for settings, weights or names that cannot be used, an existing version, a missing extra, or a form that differs from
-            the Keras model more than `verify.TOLERANCES`; nothing is left then.
+        InputError: for invalid settings, weights or names, an existing version, a missing extra, or a format that differs from the Keras
+            model by more than `verify.TOLERANCES`; nothing is left behind then.
     """
     if keras.backend.backend() != "tensorflow":
-        raise InputError(f"SavedModels are made with TensorFlow. Received: KERAS_BACKEND={keras.backend.backend()}")
+        raise InputError(f"Export requires the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}")
     if config.onnx:
         check_onnx_installed()
     with new_version(config.output, overwrite=config.overwrite) as (folder, path):
         source = find_exported(config)
         if source.stride and (config.tflite or config.onnx):
-            raise InputError("--tflite and --onnx are for classification: segmentation networks take images of any size")
+            raise InputError("--tflite and --onnx support classification only: segmentation networks accept images of any size")
         images, calibration = verify.real_images(config.images)
         labels = folder / LABELS_FILE
         labels.write_text("".join(f"{name}\n" for name in source.class_names))
         write = _write_segmenter if source.stride else _write_classifier
         checked = write(folder, config, source, images, calibration)
-        labels.unlink()  # a copy is in assets/
+        labels.unlink()  # the SavedModel has a copy in assets/
         write_card(folder, config, source, checked)
     return ExportedVersion(path, checked, remove_old(path, config.keep))
 
@@ -99,7 +99,7 @@ def _write_segmenter(folder: pathlib.Path, config: ExportConfig, source: Exporte
 
 
 def _write_single_files(folder, config: ExportConfig, source: Exported, model, shown, expected, calibration) -> list[verify.Checked]:
-    """The TFLite and ONNX files, each checked."""
+    """Writes the TFLite and ONNX files, and checks each."""
     checked = []
     function = single_function(model, source.prepare)
     for kind in config.tflite:
@@ -116,7 +116,7 @@ def _write_single_files(folder, config: ExportConfig, source: Exported, model, s
 
 
 def single_function(model: keras.Model, prepare: Prepare = normalise) -> tf.types.experimental.GenericFunction:
-    """From images of values 0..255 to the model's output: what single files hold."""
+    """Returns the function from images, values 0..255, to the model's output, for TFLite and ONNX files."""
 
     @tf.function
     def probabilities(images):
@@ -129,4 +129,4 @@ def _warm_up(folder: pathlib.Path, config: ExportConfig, requests) -> None:
     if config.warmup and has_serving_api():
         write_warmup(folder, requests)
     elif config.warmup:
-        logger.warning("No warm-up requests are written: %s is not installed (see docs/serving.md)", PACKAGE)
+        logger.warning("Warm-up requests are not written: %s is not installed (see docs/serving.md)", PACKAGE)

@@ -1,4 +1,4 @@
-"""What there is to export: the Keras model that weights name, and all that is known about it."""
+"""Loads the Keras model to export, with its metadata."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Exported:
     Args:
         model: from float images, as `prepare` makes them, to probabilities (n, classes), or to logits (n, H / stride, W / stride,
             classes) where `stride` is not 0.
-        class_names: in order.
-        size: as in `ExportConfig`, after the model's own has been looked up.
+        class_names: in the order of the outputs.
+        size: as in `ExportConfig`, with 0 replaced by the model's own size for classification.
         stride: the output stride of a segmentation network, 0 for classification.
-        structure, width: what it is built as; None where nothing tells.
-        record: the published weights that it holds; None for others.
-        file: the file that holds the weights; None where a name was given.
-        run: the run that trained it; None where there is none.
-        takes_pixels: whether the model takes RGB values 0..255, rather than as `preprocess_input` makes them.
-        inside: what it does to them before its first convolution, in words.
+        structure, width: the network's structure and width; None if unknown.
+        record: the record of published weights; None for other weights.
+        file: the file that contains the weights; None if they were given by name.
+        run: the run that trained the network; None if there is none.
+        takes_pixels: whether the model expects RGB values 0..255 instead of the output of `preprocess_input`.
+        inside: human-readable names of the operations before its first convolution.
     """
 
     model: keras.Model
@@ -59,20 +59,20 @@ class Exported:
 
     @property
     def prepare(self) -> Prepare:
-        """From RGB values 0..255 to the model's input, inside the graph."""
+        """Function from RGB values 0..255 to the model's input, part of the exported graph."""
         return as_floats if self.takes_pixels else normalise
 
 
 def as_floats(images: tf.Tensor) -> tf.Tensor:
-    """Images as they are, float32."""
+    """Returns images as float32 without normalisation."""
     return tf.cast(images, tf.float32)
 
 
 def find_exported(config: ExportConfig) -> Exported:
-    """Loads what an export's `weights` name.
+    """Loads the network that an export's `weights` name.
 
     Raises:
-        InputError: if there is nothing of that name, or no network of the wanted kind, or its classes have no names.
+        InputError: if the weights do not exist, are not a network of the requested task, or its class names are unknown.
     """
     source = find_source(config.weights, config.model)
     loaded = load_network(source, width=config.width, pool_padding=config.pool_padding, output_stride=config.output_stride)
@@ -87,7 +87,7 @@ def find_exported(config: ExportConfig) -> Exported:
     names = class_names(source, network.output_shape[-1], config.class_names, of_data)
     own_size = network.input_shape[1]
     if config.size and not stride and own_size not in (None, config.size):
-        raise InputError(f"{config.weights!r} takes images of {own_size} pixels only. Received: --size={config.size}")
+        raise InputError(f"{config.weights!r} accepts only images of {own_size} pixels. Received: --size={config.size}")
     published = source.protocol
     tested = published.sizes[0] if isinstance(published, ClassificationProtocol) else 0
     own = own_size or tested or (structure or find_structure(models.DEFAULT_MODEL)).crop_size
@@ -99,7 +99,7 @@ def find_exported(config: ExportConfig) -> Exported:
 
 
 def _of_task(network: keras.Model, source: models.Source, config: ExportConfig) -> tuple[keras.Model, int]:
-    """The network as it is served, and its output stride, 0 for classification."""
+    """Returns the network to serve and its output stride, 0 for classification."""
     if isinstance(network, keras.Sequential) and network.built:
         network = keras.Model(network.inputs, network.outputs[0], name=network.name)
     network = _in_float32(network)
@@ -112,7 +112,7 @@ def _of_task(network: keras.Model, source: models.Source, config: ExportConfig) 
 
 
 def _in_float32(network: keras.Model) -> keras.Model:
-    """The network itself, or, where it was trained with activations of 16 bits, a copy that computes in float32."""
+    """Returns the network, or a copy that computes in float32 if it was trained with 16-bit activations."""
     if all(layer.compute_dtype == "float32" for layer in network.layers):
         return network
 
@@ -129,14 +129,14 @@ def _with_probabilities(network: keras.Model) -> keras.Model:
     last = last_layer(network)
     if getattr(last, "activation", None) is keras.activations.softmax or isinstance(last, keras.layers.Softmax):
         return network
-    if network.input_shape[1] and _gives_probabilities(network):  # by whatever it is that it ends in
+    if network.input_shape[1] and _gives_probabilities(network):  # whatever its last layer is
         return network
     outputs = keras.layers.Softmax(dtype="float32", name="probabilities")(network.output)
     return keras.Model(network.inputs, outputs, name=network.name)
 
 
 def _gives_probabilities(network: keras.Model) -> bool:
-    """Whether the outputs for noise are none below zero and of sum one, as no logits are by chance."""
+    """Whether the outputs for random noise are non-negative and sum to 1, which logits would not do by chance."""
     noise = np.random.default_rng(0).uniform(0, 255, (4, *network.input_shape[1:])).astype(np.float32)
     outputs = np.asarray(network(noise, training=False), np.float64)
     return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=1e-3))

@@ -1,4 +1,4 @@
-"""An export against the Keras model, on real images, before anybody can load it."""
+"""Compares an export with the Keras model on real images before it becomes available."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_widerresnet.protocols import SegmentationProtocol
 from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.tasks.segmentation.views import Predict, pixel_scores
 
-# Largest difference of a probability from the Keras model's, relative to the largest; ours.
+# Maximum difference of a probability from the Keras model's, relative to the largest probability; our choice.
 TOLERANCES = {"float32": 1e-4, "float16": 2e-2, "int8": 1e-1}
 CHECKED, CALIBRATED = 32, 128
 PHOTOGRAPH_SIZES = ((375, 500), (301, 203))
@@ -28,12 +28,12 @@ PHOTOGRAPH_SIZES = ((375, 500), (301, 203))
 
 @dataclasses.dataclass(frozen=True)
 class Checked:
-    """One form of a network, found right.
+    """One exported format that passed its check.
 
     Args:
         form: e.g. `"SavedModel, tensor"`.
-        difference: the largest of a probability from the Keras model's, relative to the largest probability.
-        tolerance: what it may be.
+        difference: largest difference of a probability from the Keras model's, relative to the largest probability.
+        tolerance: maximum allowed difference.
     """
 
     form: str
@@ -42,27 +42,27 @@ class Checked:
 
 
 def check(form: str, kind: str, found: np.ndarray, expected: np.ndarray) -> Checked:
-    """Compares probabilities.
+    """Compares probabilities with the expected ones.
 
     Raises:
-        InputError: if they differ more than `TOLERANCES[kind]`, or are not finite.
+        InputError: if they differ by more than `TOLERANCES[kind]`, or are not finite.
     """
     differs = difference(found, expected)
     if not differs <= TOLERANCES[kind]:
-        hint = "; calibrate it with images of its own kind, --images=DATA" if kind == "int8" else ""
+        hint = "; calibrate it with images of its own domain, --images=DATA" if kind == "int8" else ""
         raise InputError(
-            f"{form} is refused, and nothing is written: its probabilities differ from the Keras model's by {differs:.1e} of the "
-            f"largest, more than {TOLERANCES[kind]:g}{hint}"
+            f"{form} failed its check, so nothing is written: its probabilities differ from the Keras model's by {differs:.1e} of the "
+            f"largest, more than the tolerance of {TOLERANCES[kind]:g}{hint}"
         )
     return Checked(form, differs, TOLERANCES[kind])
 
 
 def real_images(data: str) -> tuple[list[bytes], list[bytes]]:
-    """Encoded images to check with, and to calibrate with.
+    """Returns encoded images for checking and for calibration.
 
     Args:
-        data: name for `load_data`, of which test and training images are drawn; empty for scikit-learn's photographs and their mirror
-            images at two sizes, which then serve for both.
+        data: data set name for `load_data`, whose test and training images are sampled; empty for scikit-learn's sample photographs and
+            their mirror images at two sizes, used for both.
     """
     if not data:
         photographs = [encoded for size in PHOTOGRAPH_SIZES for encoded in sample_jpegs(*size)]
@@ -75,30 +75,30 @@ def real_images(data: str) -> tuple[list[bytes], list[bytes]]:
 
 
 def views(images: list[bytes], size: int, interpolation: str) -> np.ndarray:
-    """What a classification network sees, float32 (n, S, S, 3) of values 0..255."""
+    """Returns resized and cropped images as a classification network sees them, float32 (n, S, S, 3), values 0..255."""
     return np.stack([test_view(decode_rgb(tf.constant(raw)), size, interpolation) for raw in images])
 
 
 def expected_probabilities(model: keras.Model, shown: np.ndarray, takes_pixels: bool = False) -> np.ndarray:
-    """The Keras model's, of images of values 0..255, asked as its own user would: nothing here is of the graph that is exported.
+    """Returns the Keras model's probabilities, computed without any part of the exported graph.
 
     Args:
-        model: as it was loaded.
-        shown: float32 (n, S, S, 3).
-        takes_pixels: whether it normalises by itself.
+        model: the loaded model.
+        shown: float32 (n, S, S, 3), values 0..255.
+        takes_pixels: whether the model normalises its inputs itself.
     """
     images = shown if takes_pixels else preprocess_input(shown)
     return np.concatenate([model(image[None], training=False) for image in images])
 
 
 def check_classifier(loaded: Any, shown: np.ndarray, images: list[bytes], expected: np.ndarray, kind: str) -> list[Checked]:
-    """The signatures of a reloaded SavedModel.
+    """Checks the signatures of a reloaded SavedModel.
 
     Args:
-        loaded: from `tf.saved_model.load`.
-        shown: float32 (n, S, S, 3), what the network sees of the images.
-        images: encoded.
-        expected: the Keras model's probabilities of them.
+        loaded: result of `tf.saved_model.load`.
+        shown: float32 (n, S, S, 3), the resized and cropped images.
+        images: the encoded images.
+        expected: the Keras model's probabilities for them.
         kind: key of `TOLERANCES`.
     """
     found = loaded.signatures["tensor"](images=tf.constant(shown))["probabilities"]
@@ -112,14 +112,14 @@ def check_classifier(loaded: Any, shown: np.ndarray, images: list[bytes], expect
 
 
 def check_segmenter(loaded: Any, predict: Predict, images: list[bytes], stride: int, size: int, kind: str) -> list[Checked]:
-    """The reloaded SavedModel's `serving_default`, against the evaluation of this package by the Keras model's `predict`."""
+    """Checks the `serving_default` signature of a reloaded SavedModel against this package's evaluation with `predict`."""
     protocol = SegmentationProtocol((size,) if size else ())
     found, expected = [], []
     for raw in images[-2:]:
         scores = pixel_scores(predict, decode_rgb(tf.constant(raw)).numpy(), protocol, stride)
         answers = loaded.signatures["serving_default"](image_bytes=tf.constant([raw]))
         given = answers["label_maps"].numpy()[0]
-        # The probability that the Keras model gives to the class that was answered: nearly its highest, and the one answered with.
+        # The Keras model's probability of the returned class must be near both its highest and the returned probability.
         found += [answers["scores"].numpy().ravel(), scores.max(axis=-1).clip(0, 1).ravel()]
         expected += [np.take_along_axis(scores, given[..., None], axis=-1).clip(0, 1).ravel()] * 2
     return [check("SavedModel, serving_default", kind, np.concatenate(found), np.concatenate(expected))]

@@ -1,4 +1,4 @@
-"""Requests that TF Serving answers before it gives a new version to its clients, so that the first of them need not wait."""
+"""Warm-up requests, which TF Serving runs before it makes a new version available, so that first requests are not slow."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PACKAGE = "tensorflow-serving-api"
 
 
 def has_serving_api() -> bool:
-    """Whether TF Serving's protobufs are installed, of which requests are made."""
+    """Whether TF Serving's protobufs, which the requests consist of, are installed."""
     return importlib.util.find_spec("tensorflow_serving") is not None
 
 
@@ -20,8 +20,8 @@ def write_warmup(folder: pathlib.Path, requests: list[tuple[str, str, tf.Tensor]
     """Writes the warm-up log of a version: TFRecords of `PredictionLog` (TF Serving).
 
     Args:
-        folder: the version.
-        requests: (signature, input name, value) of each.
+        folder: the version's folder.
+        requests: (signature, input name, value) of each request.
     """
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 

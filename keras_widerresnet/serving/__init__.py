@@ -1,4 +1,4 @@
-"""Asking a server of exported networks, and measuring it."""
+"""Clients and load tests for servers of exported networks."""
 
 import lazy_loader
 

@@ -19,48 +19,48 @@ from keras_widerresnet.serving.config import DEFAULT_MODEL, check_address, check
 BACKOFF_SECONDS = 0.2
 UNAVAILABLE = (502, 503, 504)
 GRPC_ATTEMPTS = 5  # gRPC's own limit
-OUTPUTS = ("valid", "indices", "classes", "probabilities")  # of the signature
+OUTPUTS = ("valid", "indices", "classes", "probabilities")  # outputs of the signature
 
 Answer = list[tuple[int, str, float]]
 
 
 class Client(Protocol):
-    """A server's model, to be asked."""
+    """Client of one model on a server."""
 
     def predict(self, images: Sequence[bytes]) -> list[Answer | None]:
-        """The top classes of a batch of encoded images.
+        """Returns the top classes of a batch of encoded images.
 
         Returns:
-            For each image `(index, class name, probability)`, best first; None for bytes that do not decode.
+            For each image, `(index, class name, probability)` tuples, best first; None for an image that cannot be decoded.
 
         Raises:
-            InputError: if the server cannot be reached, has no such model, refuses the request or answers in another form, or the deadline
-                has passed.
+            InputError: if the server cannot be reached, does not have the model, rejects the request, returns an unexpected response, or
+                exceeds the deadline.
         """
 
     def check_ready(self) -> list[int]:
-        """The versions that the server has ready; raises `InputError` if there are none."""
+        """Returns the versions that are ready on the server; raises `InputError` if there are none."""
 
 
 def connect(
     server: str, model: str = DEFAULT_MODEL, *, version: int = 0, grpc: bool = False, deadline: float = 30.0, retries: int = 3
 ) -> Client:
-    """A client; nothing is sent yet.
+    """Creates a client, without sending anything yet.
 
     Args:
         server: `HOST:PORT`; TF Serving's usual ports are 8501 for REST and 8500 for gRPC.
-        model: the name under which the server has the model.
-        version: of the model; 0 for the latest.
-        grpc: speak gRPC, not REST; needs tensorflow-serving-api.
-        deadline: seconds that a request may take; over REST each attempt, over gRPC all together.
-        retries: attempts after the first, with growing pauses, where the server cannot be reached or is not available; gRPC has 4 at most.
+        model: the model's name on the server.
+        version: version of the model; 0 for the latest.
+        grpc: whether to use gRPC instead of REST; needs tensorflow-serving-api.
+        deadline: maximum seconds of a request; per attempt over REST, in total over gRPC.
+        retries: attempts after the first, with exponential backoff, if the server is unreachable or unavailable; at most 4 with gRPC.
 
     Raises:
-        InputError: for an address that is none, or if tensorflow-serving-api is wanted and missing.
+        InputError: for an invalid address or number, or if tensorflow-serving-api is needed but missing.
     """
     check_address(server)
     if deadline <= 0 or retries < 0:
-        raise InputError(f"A deadline is positive and retries are not negative. Received: {deadline:g} and {retries}")
+        raise InputError(f"The deadline must be positive and retries must not be negative. Received: {deadline:g} and {retries}")
     return (GrpcClient if grpc else RestClient)(server, model, version, deadline, retries)
 
 
@@ -70,7 +70,7 @@ class RestClient:
     def __init__(self, server: str, model: str, version: int, deadline: float, retries: int):
         self._server, self._model, self._deadline = server, model, deadline
         self._address = f"http://{server}/v1/models/{model}" + (f"/versions/{version}" if version else "")
-        # What was sent and not answered in time is not sent again: the deadline holds.
+        # No retry after a read timeout, so that the deadline is kept.
         retry = Retry(
             retries,
             read=False,
@@ -80,7 +80,7 @@ class RestClient:
             raise_on_status=False,
         )
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy between us and the server that was named
+        self._session.trust_env = False  # no proxy between the client and the given server
         self._session.mount("http://", HTTPAdapter(max_retries=retry))
 
     def predict(self, images: Sequence[bytes]) -> list[Answer | None]:
@@ -102,18 +102,18 @@ class RestClient:
         except requests.Timeout:
             raise InputError(_too_late(self._server, self._deadline)) from None
         except requests.RequestException as error:
-            reason = getattr(error.args[0], "reason", error) if error.args else error  # of the last try
+            reason = getattr(error.args[0], "reason", error) if error.args else error  # of the last attempt
             raise InputError(_unreachable(self._server, "REST", reason)) from None
         try:
             content = response.json()
         except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict):
-            raise InputError(f"{self._server} is no model server: it answers {response.status_code}, and no JSON object")
+            raise InputError(f"{self._server} is not a model server: it returned status {response.status_code} without a JSON object")
         if response.status_code == 404:
             raise InputError(_no_model(self._server, self._model, str(content.get("error", ""))))
         if response.status_code != 200:
-            raise InputError(f"{self._server} refuses the request ({response.status_code}): {content.get('error', content)}")
+            raise InputError(f"{self._server} rejected the request ({response.status_code}): {content.get('error', content)}")
         return content
 
 
@@ -171,7 +171,7 @@ class GrpcClient:
             raise InputError(_too_late(self._server, self._deadline))
         if code == grpc.StatusCode.UNAVAILABLE:
             raise InputError(_unreachable(self._server, "gRPC", details))
-        raise InputError(f"{self._server} refuses the request ({code.name}): {details}")
+        raise InputError(f"{self._server} rejected the request ({code.name}): {details}")
 
 
 def _retry_policy(retries: int) -> str:
@@ -187,18 +187,18 @@ def _retry_policy(retries: int) -> str:
 
 @contextlib.contextmanager
 def _understood(server: str, model: str) -> Iterator[None]:
-    """Turns what reading an answer of another form raises into an `InputError`."""
+    """Turns exceptions from parsing an unexpected response into an `InputError`."""
     try:
         yield
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         wanted = f"{', '.join(OUTPUTS)} for every image, as exports of classification networks do (docs/serving.md)"
-        raise InputError(f"{model!r} on {server} does not answer with {wanted}: {type(error).__name__}, {error}") from None
+        raise InputError(f"{model!r} on {server} did not return {wanted}: {type(error).__name__}, {error}") from None
 
 
 def _answers(images: int, valid, indices, classes, probabilities) -> list[Answer | None]:
     rows = list(zip(valid, indices, classes, probabilities, strict=True))
     if len(rows) != images:
-        raise ValueError(f"{len(rows)} answers to {images} images")
+        raise ValueError(f"{len(rows)} results for {images} images")
     return [_answer(*row) for row in rows]
 
 
@@ -216,17 +216,17 @@ def _answer(valid: bool, indices: Sequence[int], classes: Sequence[str], probabi
 def _ready(statuses: list[tuple[int, str]], server: str, model: str) -> list[int]:
     ready = sorted(version for version, state in statuses if state == "AVAILABLE")
     if not ready:
-        raise InputError(f"{server} has no version of {model!r} ready: {statuses}")
+        raise InputError(f"{server} has no ready version of {model!r}: {statuses}")
     return ready
 
 
 def _unreachable(server: str, kind: str, reason: object) -> str:
-    return f"No server answers at {server} over {kind} ({' '.join(str(reason).split())[:200]})"
+    return f"No server responds at {server} over {kind} ({' '.join(str(reason).split())[:200]})"
 
 
 def _no_model(server: str, model: str, reason: str) -> str:
-    return f"{server} has no model {model!r}, or not that version of it ({reason.strip()}); --served_model is its name there"
+    return f"{server} has no model {model!r}, or not the requested version ({reason.strip()}); --served_model is its name on the server"
 
 
 def _too_late(server: str, deadline: float) -> str:
-    return f"{server} has not answered within {deadline:g} s; --deadline allows more"
+    return f"{server} did not respond within {deadline:g} s; --deadline sets a longer limit"

@@ -1,4 +1,4 @@
-"""What a server bears: latency percentiles and throughput under a number of clients at once."""
+"""Measures a server's latency percentiles and throughput under concurrent clients."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PERCENTILES = (50, 90, 95, 99)
 
 @dataclasses.dataclass(frozen=True)
 class Load:
-    """What a load test found.
+    """The result of a load test.
 
     Args:
         seconds: float array (requests,), the latency of each request.
-        elapsed: seconds from the first request to the last answer.
-        images: images answered.
+        elapsed: seconds from the first request to the last response.
+        images: number of processed images.
     """
 
     seconds: np.ndarray
@@ -40,7 +40,7 @@ class Load:
         return self.images / self.elapsed
 
     def percentiles(self) -> dict[int, float]:
-        """Latency in milliseconds by percentile."""
+        """Returns percentile -> latency in milliseconds."""
         return {percent: float(np.percentile(self.seconds, percent) * 1e3) for percent in PERCENTILES}
 
 
@@ -54,22 +54,22 @@ def measure_load(
     warm_up: int = 8,
     seconds: float = 300.0,
 ) -> Load:
-    """Sends a fixed number of requests, `concurrency` at a time, each as soon as one is answered (a closed loop).
+    """Sends a fixed number of requests from concurrent clients, each waiting for its response (a closed loop).
 
     Args:
-        make_client: makes the client of each thread.
-        images: encoded images, taken in turn.
-        requests: how many are measured.
-        concurrency: clients at once.
-        batch_size: images a request.
-        warm_up: requests before the measurement.
-        seconds: no request is started later than that; those sent until then are measured.
+        make_client: creates the client of each thread.
+        images: encoded images, used in turn.
+        requests: number of measured requests.
+        concurrency: number of concurrent clients.
+        batch_size: images per request.
+        warm_up: number of unmeasured requests at the start.
+        seconds: maximum duration; no request starts later, and those sent until then are measured.
 
     Raises:
-        InputError: if one fails.
+        InputError: if a request fails or a number is out of range.
     """
     if min(requests, concurrency, batch_size) < 1 or warm_up < 0:
-        raise InputError(f"Requests, clients and batch are at least 1. Received: {requests}, {concurrency}, {batch_size}")
+        raise InputError(f"Requests, concurrency and batch size must be at least 1. Received: {requests}, {concurrency}, {batch_size}")
     clients = [make_client() for _ in range(concurrency)]
     endless = itertools.cycle(images)
     batches = [[next(endless) for _ in range(batch_size)] for _ in range(min(requests, len(images)))]

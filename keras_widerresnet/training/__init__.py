@@ -1,1 +1,1 @@
-"""Training by the release's recipe."""
+"""Training with the official release's recipe."""

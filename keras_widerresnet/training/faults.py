@@ -1,4 +1,4 @@
-"""What can happen to a long run, turned into a stop that can be resumed."""
+"""Turns termination signals, full disks, lost workers and NaN losses into a stop from which a run can be resumed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import tensorflow as tf
 from keras_widerresnet.errors import RunStopped
 from keras_widerresnet.files import is_disk_full
 
-TERMINATED = 128 + signal.SIGTERM  # as shells report it
-WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: starting it again is right
-RESUME = "the same command with --resume goes on from the last checkpoint"
+TERMINATED = 128 + signal.SIGTERM  # the exit code that shells report
+WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the command should be restarted
+RESUME = "the same command with --resume continues from the last checkpoint"
 
 
 @contextlib.contextmanager
 def termination() -> Iterator[threading.Event]:
-    """An event that SIGTERM sets, instead of ending the process at once."""
+    """Yields an event that SIGTERM sets, instead of ending the process at once."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked  # only the main thread may take signals
+        yield asked  # only the main thread may install signal handlers
         return
     before = signal.signal(signal.SIGTERM, lambda *_: asked.set())
     try:
@@ -42,23 +42,23 @@ def explained() -> Iterator[None]:
         if is_disk_full(error):
             raise RunStopped(f"The disk is full ({text.splitlines()[0][:200]}). Make room; {RESUME}") from error
         if isinstance(error, (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.CancelledError)):
-            message = f"Another worker is lost ({text.splitlines()[0][:200]}). Start all workers again: {RESUME}"
+            message = f"Lost another worker ({text.splitlines()[0][:200]}). Start all workers again: {RESUME}"
             raise RunStopped(message, WORKER_LOST) from error
         raise
 
 
 def check_finite(values: dict[str, float], first_bad_step: int, step: int) -> None:
-    """Raises `RunStopped` if the loss, in training or testing, is no number any more.
+    """Raises `RunStopped` for a NaN or infinite training or test loss.
 
     Args:
-        values: `loss`, and `val_loss` after a test.
-        first_bad_step: the first step whose loss was not finite, from 0; negative if there was none.
-        step: steps done.
+        values: `loss`, and `val_loss` after an evaluation.
+        first_bad_step: zero-based index of the first step with a NaN or infinite loss; negative if there was none.
+        step: number of completed steps.
     """
     bad = [name for name in ("loss", "val_loss") if not math.isfinite(values.get(name, 0.0))]
     if bad or first_bad_step >= 0:
         when = f"The loss of step {first_bad_step}" if first_bad_step >= 0 else f"The test loss after step {step - 1}"
         raise RunStopped(
-            f"{when} is not finite. The last good checkpoint is kept. A lower --learning_rate, a longer --warmup_epochs or "
-            f"--mixed_precision=bfloat16 in place of float16 may help, in a new --output_dir"
+            f"{when} is NaN or infinite. The last good checkpoint is kept. A lower --learning_rate, a longer --warmup_epochs or "
+            f"--mixed_precision=bfloat16 instead of float16 may help, in a new --output_dir"
         )

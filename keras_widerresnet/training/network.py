@@ -1,4 +1,4 @@
-"""What the networks of all tasks have in training: precision, starting weights, optimizer."""
+"""Training setup shared by all tasks: precision, initial weights and optimizer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def precision(config: RunConfig) -> Iterator[None]:
-    """The configuration's precision is Keras' policy for what is built inside."""
+    """Sets the configuration's precision as Keras' global dtype policy inside the context."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy({"none": keras.config.floatx()}.get(config.mixed_precision, f"mixed_{config.mixed_precision}"))
     try:
@@ -44,17 +44,17 @@ def compiled(
     metrics: Sequence[str] | None = None,
     shift_rate: float = 1.0,
 ) -> keras.Model:
-    """The network at the weights it starts from, with its optimizer; call it in the strategy's scope.
+    """Loads the initial weights into the network and compiles it; must be called in the strategy's scope.
 
     Args:
-        network: as it was built.
+        network: a newly built network.
         config: the run's settings.
-        steps_per_epoch: steps of an epoch.
+        steps_per_epoch: number of steps per epoch.
         loss, metrics: as in `keras.Model.compile`.
-        shift_rate: factor of the learning rate for biases and batch-norm shifts.
+        shift_rate: learning rate multiplier of biases and batch-norm shifts.
 
     Raises:
-        InputError: if the weights to start from are not found or do not fit.
+        InputError: if the initial weights are not found or do not fit.
     """
     warn_of_slow_precision(config.mixed_precision, training_devices())
     if config.weights:
@@ -74,7 +74,7 @@ def compiled(
 
 
 def starting_activation(config: RunConfig) -> str:
-    """The activation of the weights to start from, which no option says; ReLU where training starts from nothing.
+    """Returns the activation that the initial weights were trained with; ReLU for random initialisation.
 
     Raises:
         InputError: if the weights are not found.
@@ -90,19 +90,19 @@ def starting_activation(config: RunConfig) -> str:
 
 
 def activation_of(network: keras.Model) -> str:
-    """One of `units.ACTIVATIONS`."""
+    """Returns the network's activation, one of `units.ACTIVATIONS`."""
     return "leaky_relu" if any(isinstance(layer, keras.layers.LeakyReLU) for layer in network.layers) else "relu"
 
 
 def start_from(network: keras.Model, weights: str, structure: Structure, pool_padding: str = "") -> None:
-    """Sets the network to trained weights, also those of a structure that halves otherwise (A1 from A: official release).
+    """Loads trained weights, also those of a structure that downsamples differently (A1 from A, as in the official release).
 
-    Head layers that the weights lack, or have for other classes or in another form, stay as they were initialised.
+    Head layers that the weights lack, or have in another shape, keep their random initialisation.
 
     Args:
         network: of this structure.
         weights: as in `models.find_source`.
-        pool_padding: of the network; empty for the convention of the weights.
+        pool_padding: the network's pool padding; empty for the convention of the weights.
 
     Raises:
         InputError: if the weights are not found or do not fit.
@@ -113,17 +113,17 @@ def start_from(network: keras.Model, weights: str, structure: Structure, pool_pa
     for name in head_layers(network):
         own = network.get_layer(name).get_weights()
         if [array.shape for array in own] != [np.shape(array) for array in arrays.get(name, [])]:
-            logger.info("%s has no %s of this shape: that layer starts anew", weights, name)
+            logger.info("%s has no %s of this shape: that layer is randomly initialised", weights, name)
             arrays[name] = own
     assign_weights(network, arrays, repr(weights), ignore_head=True)
 
 
 def head_layers(network: keras.Model) -> list[str]:
-    """Names of the layers with weights behind the backbone's last batch norm: the classifier's, or a segmentation head's."""
+    """Returns the names of the layers with weights after the backbone's last batch norm: the classifier or segmentation head."""
     names = [layer.name for layer in network.layers if layer.weights]
     return names[names.index("bn7") + 1 :]
 
 
 def _own_structure(weights: str, structure: Structure) -> str:
-    """Of "imagenet" those weights are meant that are of this structure; any other name is of its own."""
+    """Returns the structure that "imagenet" refers to; empty for other names, which imply their own."""
     return (structure.name or str(structure)) if weights == IMAGENET else ""

@@ -1,4 +1,4 @@
-"""The release's optimizer and schedule, where Keras' differ in the formula."""
+"""The official release's optimizer and schedule, whose formulas differ from Keras'."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SHIFTS = ("beta", "bias")
 class TorchSGD(keras.optimizers.SGD):
     """SGD with momentum and weight decay in Torch's form (official release, ImageNet recipe).
 
-    g ← g + decay · w; m ← momentum · m + g; w ← w − lr · (g + momentum · m), or w ← w − lr · m without Nesterov. Keras' SGD keeps the
-    learning rate inside m, which differs as soon as the rate changes, and subtracts the decay outside the momentum.
+    g ← g + decay · w; m ← momentum · m + g; w ← w − lr · (g + momentum · m), or w ← w − lr · m without Nesterov. Keras' SGD
+    includes the learning rate in m, which differs as soon as the rate changes, and applies the decay outside the momentum.
 
     Args:
-        learning_rate: number or schedule.
+        learning_rate: a float or a schedule.
         momentum: 0.9 in the release.
-        nesterov: as in the release's ImageNet recipe; its segmentation recipe has plain momentum.
-        weight_decay: decay of kernels and batch-norm scales; biases and batch-norm shifts have none (MXNet's rule).
-        shift_rate: factor of the learning rate for biases and batch-norm shifts: 2 in the release's segmentation recipe.
+        nesterov: whether to use Nesterov momentum, as in the release's ImageNet recipe; its segmentation recipe uses plain momentum.
+        weight_decay: decay of kernels and batch-norm scales; biases and batch-norm shifts are not decayed, as in MXNet.
+        shift_rate: learning rate multiplier of biases and batch-norm shifts: 2 in the release's segmentation recipe.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class TorchSGD(keras.optimizers.SGD):
         name: str = "torch_sgd",
         **kwargs,
     ):
-        # Keras' own weight decay is the decoupled kind: it stays off.
+        # Keras' own weight decay is decoupled, so it stays off.
         super().__init__(learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=None, name=name, **kwargs)
         self.coupled_weight_decay = weight_decay
         self.shift_rate = shift_rate
@@ -59,7 +59,7 @@ class TorchSGD(keras.optimizers.SGD):
         self.assign_sub(variable, ops.multiply(learning_rate, step))
 
     def _all_reduce_sum_gradients(self, grads_and_vars):
-        # Keras' passes all gradients through one operation, which holds them until the last is there; one replica has nothing to sum.
+        # Keras passes all gradients through one operation, which keeps them alive until the last is ready; one replica has nothing to sum.
         import tensorflow as tf
 
         if tf.distribute.get_strategy().num_replicas_in_sync == 1:
@@ -71,11 +71,11 @@ class TorchSGD(keras.optimizers.SGD):
 
 
 def _fused_update(variable, momentum, learning_rate, gradient, factor: float, decay: float, nesterov: bool) -> None:
-    """TensorFlow's own operation of the same formula; the single steps hold temporary values of all variables at once."""
+    """Applies the same formula as one TensorFlow operation; separate operations would hold temporaries of all variables at once."""
     import tensorflow as tf
 
     if decay:
-        # Not before the gradient is there: it would be held for all variables through the whole step.
+        # Wait for the gradient: otherwise the products of all variables would be held during the whole step.
         with tf.control_dependencies([gradient]):
             gradient += decay * variable
     tf.raw_ops.ResourceApplyMomentum(
@@ -90,13 +90,13 @@ def _fused_update(variable, momentum, learning_rate, gradient, factor: float, de
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate falling linearly with every step to 0, but never under the floor of 1e-6 (official release).
+    """Learning rate that decays linearly to 0, but not below a floor of 1e-6 (official release).
 
     Args:
-        initial: rate of the first step, or of the first after the warm-up.
-        steps: steps of the whole run.
-        floor: the least rate.
-        warmup_steps: steps over which the rate first rises linearly from 0; 0 in the release.
+        initial: learning rate of the first step, or of the first one after warm-up.
+        steps: number of steps of the whole run.
+        floor: the minimum learning rate.
+        warmup_steps: number of steps of linear warm-up from 0; 0 in the release.
     """
 
     def __init__(self, initial: float, steps: int, floor: float = 1e-6, warmup_steps: int = 0):
@@ -117,14 +117,14 @@ class LinearDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_schedule(name: str, rate: float, steps: int, warmup_steps: int = 0) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The schedule of a name.
+    """Returns a learning rate schedule by name.
 
     Args:
         name: `"linear"` (`LinearDecay`, official release), `"cosine"` (Keras' `CosineDecay` to 0) or `"constant"` (the first part of the
             release's segmentation recipe; it has no warm-up).
-        rate: of the first step, or of the first after the warm-up.
-        steps: of the whole run.
-        warmup_steps: steps over which the rate first rises from 0.
+        rate: learning rate of the first step, or of the first one after warm-up.
+        steps: number of steps of the whole run.
+        warmup_steps: number of steps of linear warm-up from 0.
     """
     if name == "constant":
         return keras.optimizers.schedules.PolynomialDecay(rate, steps, end_learning_rate=rate)

@@ -1,7 +1,7 @@
-"""Rematerialisation over units: the backward pass computes a unit's activations anew (official release: "mirror").
+"""Memory-saving recomputation: the backward pass recomputes each unit's activations (called "mirror" in the official release).
 
-A unit is made a pure function of its variables' values, so that what is computed twice updates no running average and draws no dropout
-mask of its own. Written for any Keras backend.
+Each unit becomes a pure function of its variables' values, so that the recomputation neither updates running averages a second time nor
+draws a different dropout mask. Works with every Keras backend.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ LEAST_MAPPED_BYTES = 4 * 2**20
 
 
 def segments(network: keras.Model) -> list[keras.Model]:
-    """The network cut behind every residual unit and the pool after it, as models that share its layers; the last one is the head."""
+    """Splits the network after every residual unit and its subsequent pool; the models share its layers, the last one is the head."""
     pairs = itertools.pairwise(network.layers)
-    # The pooled map, which is kept, is a quarter of the unit's sum, which need not be.
+    # Keeping the pooled map takes a quarter of the memory of keeping the unit's sum.
     ends = [(after if isinstance(after, MaxPool) else layer).output for layer, after in pairs if isinstance(layer, keras.layers.Add)]
     ends.append(network.output)
     return [keras.Model(start, end) for start, end in zip([network.input, *ends], ends, strict=False)]
 
 
 def rematerialized(network: keras.Model) -> Callable:
-    """A function from images to what `network(images, training=True)` gives, which keeps only the units' inputs for the backward pass.
+    """Returns a function equal to `network(images, training=True)` that keeps only the units' inputs for the backward pass.
 
-    Units with more weights than their maps of the whole batch have values are not computed anew: their gradients need far more memory
-    than that would save.
+    Units with more weights than activations of the whole batch are not recomputed: their gradients need far more memory than
+    recomputation would save.
     """
     *units, head = segments(network)
     calls = [(unit, _pure_call(unit), _values_an_image(unit)) for unit in units]
@@ -50,9 +50,9 @@ def rematerialized(network: keras.Model) -> Callable:
 
 
 def give_back_freed_memory() -> None:
-    """Lets CPU tensors of 4 MB and more go back to the system when they are freed; call it before TensorFlow's first operation.
+    """Returns CPU tensors of 4 MB or more to the system when they are freed; must be called before TensorFlow's first operation.
 
-    TensorFlow's own pool (with oneDNN) grows by doubling and gives nothing back. Costs the time to map the pages anew.
+    TensorFlow's own pool (with oneDNN) grows by doubling and never releases memory. The cost is the time to map pages again.
     """
     os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
     if sys.platform == "linux":
@@ -83,7 +83,7 @@ def _pure_call(unit: keras.Model) -> Callable:
 
 
 def _recomputed(pure: Callable) -> Callable:
-    """`keras.remat`; with TensorFlow, where that copies all weights and holds all gradients of the unit, our own."""
+    """Returns `keras.remat(pure)`; for TensorFlow our own, as Keras' copies all weights and holds all gradients of the unit."""
     if keras.backend.backend() != "tensorflow":
         return keras.remat(pure)
     import tensorflow as tf
@@ -91,7 +91,7 @@ def _recomputed(pure: Callable) -> Callable:
     @tf.custom_gradient
     def recomputed(x, *values):
         def gradient(*upstream):
-            # Not before the gradient is there; XLA heeds data only, so that its first value takes part.
+            # Wait for the gradient: a data dependency on its first value, as XLA ignores control dependencies.
             first = tf.reshape(upstream[0], [-1])[0]
             again = x + tf.cast(tf.where(tf.math.is_nan(first), first, tf.zeros_like(first)), x.dtype)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -101,5 +101,5 @@ def _recomputed(pure: Callable) -> Callable:
 
         return pure(x, *values), gradient
 
-    # A variable among the arguments would be taken for one that the function uses beside them.
+    # Variables among the arguments would be treated as variables that the function captures.
     return lambda *arguments: recomputed(*(tf.convert_to_tensor(argument) for argument in arguments))

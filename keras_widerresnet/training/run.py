@@ -1,4 +1,4 @@
-"""One training run, from its configuration to a run directory."""
+"""One training run, from its configuration to its run directory."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from keras_widerresnet.training.task import Task
 
 logger = logging.getLogger(__name__)
 
-CHECK_STEPS = 50  # between two looks at the loss, which wait for the device
+CHECK_STEPS = 50  # between checks of the loss, which wait for the device
 
 Config = TypeVar("Config", bound=RunConfig)
 
@@ -38,31 +38,31 @@ Config = TypeVar("Config", bound=RunConfig)
 def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
     """Trains a network and writes the run directory.
 
-    The directory holds what `runs` lists: flags that repeat the run, versions, the rows of all epochs, TensorBoard's, checkpoints, the
-    network with the best validation score and the last one, the task's tables and pictures, and at last the report. A run that was
-    stopped at any moment and resumed reads the same images in the same order as one that was not. Of several workers the first writes
-    it, and all must see it.
+    The directory contains the files listed in `runs`: the flags to repeat the run, versions, metrics of all epochs, TensorBoard logs,
+    checkpoints, the network with the best validation score and the final one, the task's tables and pictures, and last the report. A
+    run that was stopped at any moment and resumed reads the same images in the same order as an uninterrupted run. With several
+    workers, the first one writes the directory, and all must be able to read it.
 
     Args:
         config: the run's settings.
-        make_task: the task's class, e.g. `tasks.classification.task.Classification`; called when devices and seeds are set.
+        make_task: the task's class, e.g. `tasks.classification.task.Classification`; called after devices and seeds are set.
 
     Returns:
         The path of the report.
 
     Raises:
-        InputError: for settings or data that cannot be used, or an existing directory without `overwrite` or `resume`.
+        InputError: for invalid settings or data, or an existing directory without `overwrite` or `resume`.
         RunStopped: on SIGTERM, a NaN loss, a full disk or a lost worker; the run can then be resumed.
     """
     if keras.backend.backend() != "tensorflow":
-        raise InputError(f"Training runs on TensorFlow. Received: KERAS_BACKEND={keras.backend.backend()}")
+        raise InputError(f"Training requires the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}")
     if config.remat:
         give_back_freed_memory()
     structure = find_structure(config.structure)
     config, is_finished = runs.may_start(config)
     run_dir = pathlib.Path(config.output_dir)
     if is_finished:
-        logger.info("%s is finished already", run_dir)
+        logger.info("%s is already finished", run_dir)
         return run_dir / runs.REPORT_FILE
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
@@ -87,9 +87,9 @@ def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
     )
     with faults.explained(), _explained_images(data):
         run = runs.prepare(config, task.facts()) if is_chief(strategy) else Run(run_dir)
-        steps.agree(tf.constant(0))  # no worker reads the directory before the chief has prepared it
+        steps.agree(tf.constant(0))  # workers wait until the chief has prepared the directory
         logger.info(
-            "%s: %s of width %g, %s parameters, %d training and %d test images, %d replicas, learning rate %g for %d images a step",
+            "%s: %s of width %g, %s parameters, %d training and %d test images, %d replicas, learning rate %g for %d images per step",
             run_dir, structure, config.width, f"{network.count_params():,}", data.train.size, data.test.size,
             strategy.num_replicas_in_sync, config.scaled_learning_rate, config.batch_size,
         )  # fmt: skip
@@ -97,7 +97,7 @@ def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
         with faults.termination() as asked:
             _fit(task, run, steps, steps_per_epoch, asked)
         checksum = zlib.crc32(b"".join(variable.numpy().tobytes() for variable in network.variables))
-        logger.info("Checksum of the weights after the last step, the same on every worker: %08x", checksum)
+        logger.info("Checksum of the final weights, identical on every worker: %08x", checksum)
         if is_chief(strategy):
             with steps.averaged_weights(), replacing(run.path / runs.FINAL_FILE) as temporary:
                 network.save(temporary)
@@ -106,7 +106,7 @@ def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
 
 
 def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: threading.Event) -> None:
-    """All epochs that are still to do, with their callbacks."""
+    """Runs the remaining epochs with their callbacks."""
     config = task.config
     checkpoint = callbacks.Checkpoint(run.path / runs.CHECKPOINTS_FOLDER, steps)
     checkpoint.restore()
@@ -140,7 +140,7 @@ def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: thread
                 listed.on_train_batch_begin(step)
                 loss = steps.train(train_iterator)
                 listed.on_train_batch_end(step, {"loss": loss})
-                if step + 1 < steps_per_epoch:  # after the last one the epoch is first scored, logged and saved
+                if step + 1 < steps_per_epoch:  # after the last step the epoch is first scored, logged and saved
                     _check(steps, step, loss, asked, checkpoint)
             logs = steps.results()
             logs |= {f"val_{name}": value for name, value in _validate(task, steps, listed).items()}
@@ -155,7 +155,7 @@ def _validation_name(task: Task) -> str:
 
 
 def _check(steps: Steps, step: int, loss: tf.Tensor, asked: threading.Event, checkpoint: callbacks.Checkpoint) -> None:
-    """Raises `RunStopped` if the loss is no number any more, or the run is asked to stop; looks at the device now and then only."""
+    """Raises `RunStopped` for a NaN or infinite loss, checked every `CHECK_STEPS` steps, or if the run was asked to stop."""
     is_time = (step + 1) % CHECK_STEPS == 0
     if is_time:
         faults.check_finite({"loss": float(loss)}, int(steps.first_bad.numpy()), int(steps.done.numpy()))
@@ -164,7 +164,7 @@ def _check(steps: Steps, step: int, loss: tf.Tensor, asked: threading.Event, che
 
 
 def _stop_if_asked(steps: Steps, asked: threading.Event, checkpoint: callbacks.Checkpoint) -> None:
-    """Saves and raises `RunStopped` if this process, or any of several workers, has got SIGTERM; all workers must come here together."""
+    """Saves and raises `RunStopped` if any worker received SIGTERM; all workers must call this together."""
     if not (int(steps.agree(tf.constant(int(asked.is_set())))) if _has_workers(steps) else asked.is_set()):
         return
     steps.keep_metrics()
@@ -178,7 +178,7 @@ def _has_workers(steps: Steps) -> bool:
 
 
 def _validate(task: Task, steps: Steps, listed) -> dict[str, float]:
-    """Metrics over the validation images, of the averaged weights if there are any."""
+    """Returns the metrics over the validation images, with the averaged weights if there are any."""
     replicas = steps.strategy.num_replicas_in_sync
     listed.on_test_begin()
     steps.reset_metrics()
@@ -199,14 +199,14 @@ def _part(context: tf.distribute.InputContext) -> dict:
 
 @contextlib.contextmanager
 def _explained_images(data: ImageData | SegmentationData):
-    """Names the files where decoding fails in the middle of training."""
+    """Turns decoding errors during training into an `InputError` that names the files."""
     try:
         yield
     except UNREADABLE as error:
         number, shown = unreadable_files(data)
         if number:
-            raise InputError(f"{number} images do not decode: {shown}") from error
+            raise InputError(f"{number} images cannot be decoded: {shown}") from error
         if isinstance(error, tf.errors.InvalidArgumentError):
-            raise  # anything may be wrong
+            raise  # the cause is unknown
         text = str(error).partition("\n")[0]
-        raise InputError(f"Records of {data.name!r} are damaged or changed since training began: {text}") from error
+        raise InputError(f"Records of {data.name!r} are damaged or have changed since training began: {text}") from error

@@ -1,7 +1,7 @@
-"""One training step and one pass over the test images, of classification or segmentation, under any of TensorFlow's strategies.
+"""Training and test steps for classification and segmentation under any TensorFlow distribution strategy.
 
-Keras' `fit` cannot build its metrics under `MultiWorkerMirroredStrategy` (3.15), so the step is our own `strategy.run`; optimizer, losses,
-metrics and callbacks stay Keras'.
+Keras' `fit` cannot build its metrics under `MultiWorkerMirroredStrategy` (3.15), so the steps use `strategy.run` directly; optimizer,
+losses, metrics and callbacks are Keras'.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ class Steps:
     """The compiled steps of one network.
 
     Args:
-        network: compiled with its optimizer in the strategy's scope.
+        network: network compiled with its optimizer in the strategy's scope.
         strategy: the network's strategy.
-        batch_size: images a step, over all replicas.
-        losses: from labels and the network's outputs to a loss for each image (batch,), whose mean is minimised.
-        test_losses: the same for testing; None for `losses`.
-        metrics: Keras metrics of labels and outputs, made in the strategy's scope.
-        remat: compute the units' activations anew in the backward pass.
-        jit_compile: compile forward and backward pass with XLA.
-        accumulate_steps: parts of a replica's images that go through one after the other, their gradients added up.
+        batch_size: images per step, over all replicas.
+        losses: function of labels and the network's outputs that returns one loss per image (batch,), whose mean is minimised.
+        test_losses: the same for test images; None for `losses`.
+        metrics: Keras metrics of labels and outputs, created in the strategy's scope.
+        remat: whether to recompute the units' activations in the backward pass.
+        jit_compile: whether to compile the forward and backward pass with XLA.
+        accumulate_steps: micro-batches accumulated per step.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Steps:
         self.losses, self.test_losses = losses, test_losses or losses
         self.forward = rematerialized(network) if remat else lambda images: network(images, training=True)
         self.gradients = tf.function(self._gradients, jit_compile=True) if jit_compile else self._gradients
-        # Of this process alone, not replicated.
+        # Local to this process, not replicated.
         self.done = tf.Variable(0, dtype=tf.int64)
         self.first_bad = tf.Variable(-1, dtype=tf.int64)
         with strategy.scope():
@@ -61,7 +61,7 @@ class Steps:
 
     @tf.function(reduce_retracing=True)
     def train(self, iterator) -> tf.Tensor:
-        """Takes one step and returns its loss. `first_bad` becomes the first step whose loss is not finite."""
+        """Runs one training step and returns its loss. `first_bad` records the first step with a NaN or infinite loss."""
         shares = self.strategy.run(self._train_replica, args=next(iterator))
         loss = self.strategy.reduce(tf.distribute.ReduceOp.SUM, shares, axis=None)
         is_bad = tf.logical_and(self.first_bad < 0, tf.logical_not(tf.math.is_finite(loss)))
@@ -76,7 +76,7 @@ class Steps:
 
     @tf.function
     def agree(self, value: tf.Tensor) -> tf.Tensor:
-        """The sum of a number over all replicas, when all workers have come here."""
+        """Returns the sum of a number over all replicas; waits until all workers call it."""
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(tf.identity, args=(value,)), axis=None)
 
     def reset_metrics(self) -> None:
@@ -84,7 +84,7 @@ class Steps:
             metric.reset_state()
 
     def results(self) -> dict[str, float]:
-        """Means since `reset_metrics`; all workers must ask together."""
+        """Returns the means since `reset_metrics`; all workers must call it together."""
         results: dict[str, tf.Tensor] = {}
         for metric in self.metrics:
             result = metric.result()
@@ -92,7 +92,7 @@ class Steps:
         return {name: float(value) for name, value in results.items()}
 
     def keep_metrics(self) -> None:
-        """Copies the metrics of a half-done epoch to `kept_metrics`, where one worker alone can save them; all must call it together."""
+        """Copies the metrics of an unfinished epoch to `kept_metrics`, so that one worker can save them; all must call it together."""
         for kept, variable in zip(self.kept_metrics, self._metric_variables(), strict=True):
             kept.assign(variable.numpy())
 
@@ -106,7 +106,7 @@ class Steps:
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """The optimizer's averaged weights are in the network inside, if it averages."""
+        """Swaps the optimizer's averaged weights, if any, into the network inside the context."""
         if not getattr(self.optimizer, "inner_optimizer", self.optimizer).use_ema:
             yield
             return
@@ -125,7 +125,7 @@ class Steps:
             if variable.dtype.startswith("float"):
                 variable.assign(value)
             else:
-                # A generator's state, which every replica moves on alike; replicas differ in their images.
+                # A random generator's state, which is the same on every replica; only their images differ.
                 _assign_local(variable, value)
         self.optimizer.apply(gradients, self.network.trainable_variables)
         self.loss.update_state(losses)
@@ -140,7 +140,7 @@ class Steps:
             return self.gradients(trainable, state, images, labels)
         gradients, losses, outputs = None, [], []
         for part_images, part_labels in zip(*(tf.split(x, self.accumulate_steps) for x in (images, labels)), strict=True):
-            # One part after the other: side by side they would need the memory of all.
+            # Forces sequential execution: parallel micro-batches would need the memory of all.
             with tf.control_dependencies(gradients or []):
                 part_images = tf.identity(part_images)
             part_gradients, state, part_losses, part_outputs = self.gradients(trainable, state, part_images, part_labels)
@@ -150,7 +150,7 @@ class Steps:
         return gradients, state, tf.concat(losses, 0), tf.concat(outputs, 0)
 
     def _gradients(self, trainable, state, images, labels):
-        """A pure function, so that XLA and several parts can share it: gradients, updated state, losses and outputs of the images."""
+        """Returns gradients, updated state, losses and outputs; a pure function, for XLA and for accumulation over micro-batches."""
         variables = self.network.trainable_variables + self.network.non_trainable_variables
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trainable)
@@ -175,7 +175,7 @@ def _assign_local(variable, value) -> None:
 
 
 def check_divisible(batch_size: int, replicas: int, accumulate_steps: int) -> None:
-    """Raises `InputError` unless every replica gets the same number of images in every part."""
+    """Raises `InputError` unless every micro-batch of every replica has the same number of images."""
     if batch_size % (replicas * accumulate_steps):
         parts = f"the {replicas} replicas" + (f" times --accumulate_steps={accumulate_steps}" if accumulate_steps > 1 else "")
         raise InputError(f"--batch_size must be a multiple of {parts}. Received: {batch_size}")

@@ -13,16 +13,16 @@ from keras_widerresnet.training.config import STRATEGIES
 
 
 def make_strategy(name: str = "mirrored", logical_devices: int = 0) -> tf.distribute.Strategy:
-    """The strategy of a name.
+    """Creates a distribution strategy by name.
 
     Args:
         name: `"mirrored"` (all GPUs of this machine, or its CPU), `"one_device"`, `"multi_worker"` (all GPUs of the machines in
-            `TF_CONFIG`) or `"tpu"` (the TPU that `TPU_NAME` or the machine itself offers).
-        logical_devices: with 1 or more, split the CPU into so many devices and replicate over these instead.
+            `TF_CONFIG`) or `"tpu"` (the TPU given by `TPU_NAME` or the machine itself).
+        logical_devices: if not 0, number of logical CPU devices to create and replicate over instead.
 
     Raises:
-        InputError: for an unknown name, a missing or wrong `TF_CONFIG`, no TPU, or if TensorFlow has already started with another
-            number of devices.
+        InputError: for an unknown name, a missing or invalid `TF_CONFIG`, no TPU, or if TensorFlow was already initialised with a
+            different number of devices.
     """
     if name not in STRATEGIES:
         raise InputError(f"--strategy must be one of {STRATEGIES}. Received: {name!r}")
@@ -37,13 +37,13 @@ def make_strategy(name: str = "mirrored", logical_devices: int = 0) -> tf.distri
     if name == "tpu":
         return _tpu()
     if logical_devices:
-        # Without NCCL, so that CPU devices reduce without a warning.
+        # Without NCCL, which would warn on CPU devices.
         return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
     return tf.distribute.MirroredStrategy([f"/gpu:{index}" for index in range(len(devices))] or ["/cpu:0"])
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process writes the run directory: the only one, or the first of several."""
+    """Whether this process writes the run directory: a single process, or the first of several workers."""
     resolver = strategy.cluster_resolver
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or resolver is None:
         return True
@@ -52,7 +52,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def synchronize_batch_norm(model: keras.Model) -> None:
-    """Makes every batch norm of `model` use the statistics of the whole batch rather than of one replica's share."""
+    """Makes every batch norm of `model` use the statistics of the whole batch instead of one replica's share."""
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
@@ -64,7 +64,7 @@ def _split_cpu(devices: int) -> None:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
     except RuntimeError:
         if len(tf.config.list_logical_devices("CPU")) < devices:
-            raise InputError(f"{devices} logical devices must be asked for before TensorFlow is first used") from None
+            raise InputError(f"{devices} logical devices must be requested before TensorFlow is first used") from None
 
 
 def _check_cluster() -> None:
@@ -81,8 +81,6 @@ def _check_cluster() -> None:
 def _tpu() -> tf.distribute.Strategy:
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
-    except Exception as error:  # TensorFlow raises many kinds
-        raise InputError(
-            f"--strategy=tpu finds no TPU; TPU_NAME names one. TensorFlow says: {' '.join(str(error).split())[:300]}"
-        ) from None
+    except Exception as error:  # TensorFlow raises many types
+        raise InputError(f"--strategy=tpu found no TPU; set TPU_NAME. TensorFlow reports: {' '.join(str(error).split())[:300]}") from None
     return tf.distribute.TPUStrategy(resolver)

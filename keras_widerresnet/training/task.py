@@ -1,4 +1,4 @@
-"""What a task is to a run: its data, network, loss, metrics and report. Tasks differ in these, and in nothing else."""
+"""The interface of tasks: data, network, losses, metrics and report. Everything else in training is shared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_widerresnet.training.steps import Losses
 
 
 class Task(Protocol):
-    """One run's task, made from its configuration; that loads the data."""
+    """One run's task. Creating it from the run's configuration loads the data."""
 
     @property
     def config(self) -> RunConfig:
@@ -28,41 +28,41 @@ class Task(Protocol):
 
     @property
     def validation(self) -> IndexedSplit | ShardedSplit | SegmentationSplit:
-        """The images on which every epoch is scored."""
+        """The images that score every epoch."""
 
     @property
     def validated_on(self) -> str:
-        """What these are, in words."""
+        """Human-readable description of the validation images."""
 
     @property
     def score(self) -> str:
-        """The metric by which the best epoch is chosen; higher is better."""
+        """Name of the metric that selects the best epoch; higher is better."""
 
     @property
     def losses(self) -> Losses:
-        """The losses of training images, see `steps.Steps`."""
+        """Loss function of training images, see `steps.Steps`."""
 
     @property
     def test_losses(self) -> Losses:
-        """The losses of test images, see `steps.Steps`."""
+        """Loss function of test images, see `steps.Steps`."""
 
     def facts(self) -> dict[str, Any]:
-        """What the run keeps beside its flags: task, class names, numbers of images, protocol; for JSON."""
+        """Returns the facts stored beside the flags, as JSON values: task, class names, image counts and protocol."""
 
     def make_network(self, steps_per_epoch: int) -> keras.Model:
-        """The compiled network; called in the strategy's scope."""
+        """Returns the compiled network; called in the strategy's scope."""
 
     def make_metrics(self) -> Sequence[keras.metrics.Metric]:
-        """Metrics of labels and outputs; called in the strategy's scope."""
+        """Returns metrics of labels and outputs; called in the strategy's scope."""
 
     def train_batches(self, start_step: int, share: Share, parts: int) -> tf.data.Dataset:
-        """Endless (images, labels) from a step on."""
+        """Returns endless batches (images, labels), starting at a given step."""
 
     def validation_batches(self, replicas: int, share: Share, parts: int) -> tf.data.Dataset:
-        """(images, labels, weights) of every validation image once, `validation_steps(replicas)` elements for every replica."""
+        """Returns batches (images, labels, weights) with every validation image once; `validation_steps(replicas)` per replica."""
 
     def validation_steps(self, replicas: int) -> int:
-        """Steps of one validation."""
+        """Returns the number of steps of one validation pass."""
 
     def write_report(self, run: Run) -> None:
-        """Tests the final network on the test images and writes tables, pictures and, last of all, the report."""
+        """Evaluates the final network on the test images and writes tables, pictures and, last, the report."""
