@@ -60,16 +60,17 @@ class NoOptions:
 
 def run_script(command: Command) -> None:
     """Runs a command with this process' arguments."""
-    execute(command, sys.argv[1:], os.path.basename(sys.argv[0]))
+    execute(command, sys.argv[1:], os.path.basename(sys.argv[0]), owns_process=True)
 
 
-def execute(command: Command, arguments: Sequence[str], program: str) -> None:
+def execute(command: Command, arguments: Sequence[str], program: str, *, owns_process: bool = False) -> None:
     """Runs a command; a bad flag, a stray argument or an `InputError` gives one line and exit code 2.
 
     Args:
         command: the command.
         arguments: of the command line.
         program: what to call it in messages.
+        owns_process: whether the process does nothing else, so that its standard error may be filtered.
 
     Raises:
         SystemExit: for bad input, a run that stopped, and after `--help`.
@@ -80,12 +81,14 @@ def execute(command: Command, arguments: Sequence[str], program: str) -> None:
         sys.exit(0)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS([program])  # those of libraries, at their defaults
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.WARNING)  # of TensorFlow; our own loggers have their own level
+    process.log_plainly()
+    logging.set_verbosity(logging.WARNING)  # of libraries that log by absl; our own loggers have their own level
     try:
         config = parsed(command, arguments)
         if command.check:
             command.check(config)
+        if owns_process:
+            process.filter_tensorflow()
         command.run(config)
     except (InputError, flags.Error) as error:
         fail(program, error)

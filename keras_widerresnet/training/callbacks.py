@@ -40,20 +40,22 @@ class Throughput(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar over the whole run, with images/s and the remaining time, and a line for each epoch."""
+    """A bar over the whole run, with steps, images, images/s and the remaining time, and a line for each epoch."""
 
     def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, steps_done: int, score: str, validation: str):
         super().__init__()
         self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
         self.score = score
         self.validation = validation
         self.bar = progress_bar(total=epochs * steps_per_epoch * batch_size, initial=steps_done * batch_size)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}")
+        self._epoch = f"epoch {epoch + 1}/{self.epochs}"
 
     def on_train_batch_end(self, batch, logs=None):
+        self.bar.set_description(f"{self._epoch} step {batch + 1}/{self.steps_per_epoch}", refresh=False)
         if self.bar.update(self.batch_size):
             self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
 
