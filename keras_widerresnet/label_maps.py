@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_widerresnet.colors import class_colors
 from keras_widerresnet.errors import InputError
 
 IGNORED = 255
@@ -33,7 +34,7 @@ class LabelMap:
     Args:
         name: e.g. `"voc"`.
         class_names: of train ids 0, 1, …
-        colors: RGB of each train id, for overlays and palettes.
+        colors: RGB of each train id in the palettes of mask files: the official ones, or those of pictures where there are none.
         stored_ids: the value in mask files of each train id.
         ignored_ids: the values in mask files that are ignored, if any; the first is written where a prediction has no class.
 
@@ -95,8 +96,8 @@ def _palette(first: int, count: int) -> tuple[tuple[int, int, int], ...]:
 def numbered(
     name: str, class_names: tuple[str, ...], ignored_ids: tuple[int, ...] = (IGNORED,), stored_ids: tuple[int, ...] | None = None
 ) -> LabelMap:
-    """A label map with the VOC palette from its second entry on (ours); the stored values are the train ids where none are given."""
-    return LabelMap(name, class_names, _palette(1, len(class_names)), stored_ids or tuple(range(len(class_names))), ignored_ids)
+    """A label map with the colours of pictures; the stored values are the train ids where none are given."""
+    return LabelMap(name, class_names, class_colors(class_names), stored_ids or tuple(range(len(class_names))), ignored_ids)
 
 
 _VOC = _names("""

@@ -42,7 +42,8 @@ def progress_bar(*args, unit: str = "images", **options) -> tqdm:
     """
     is_terminal = sys.stderr.isatty()
     kind, interval = (tqdm, 0.5) if is_terminal else (LogBar, LOG_SECONDS)
-    bar = kind(*args, **{"unit": f" {unit}", "dynamic_ncols": True, "mininterval": interval, **options})
-    if bar.total:
-        bar.bar_format = FORMAT
-    return bar
+    is_counted = "total" in options or (args and hasattr(args[0], "__len__"))
+    style = {"unit": f" {unit}", "dynamic_ncols": True, "mininterval": interval, "bar_format": FORMAT if is_counted else None}
+    if "desc" in options:
+        options["desc"] += ": "
+    return kind(*args, **{**style, **options})

@@ -14,7 +14,7 @@ import sys
 # "I0000 00:00:1795615094.428461    5110 port.cc:153] message", of the newer versions, and
 # "2025-11-25 13:58:12.123456: I tensorflow/core/util/port.cc:153] message", of the older ones.
 LOG_LINE = re.compile(
-    rb"(?:([IWEF])\d{4} \d\d:\d\d:[\d.]+\s+\d+ |\d{4}-\d\d-\d\d \d\d:\d\d:[\d.]+: ([IWEF]) )(?P<file>\S+\.(?:cc|h|mm|cu)):\d+\] (?P<text>.*)"
+    rb"(?:([IWEF])\d{4} \d\d:\d\d:[\d.]+\s+\d+ |\d{4}-\d\d-\d\d \d\d:\d\d:[\d.]+: ([IWEF]) )\S+\.(?:cc|h|mm|cu):\d+\] (?P<text>.*)"
 )
 SEVERITIES = b"IWEF"
 ERROR = SEVERITIES.index(b"E")
