@@ -33,12 +33,12 @@ _CLASSES = """
     f01e1e 0f3c78
 """
 BACKGROUND = "background"
-BACKGROUND_COLOR = (200, 200, 200)
+BACKGROUND_COLOR = (45, 45, 45)
 WRONG_COLOR = (0, 0, 0)
 
 
 def class_colors(class_names: Sequence[str]) -> tuple[RGB, ...]:
-    """A colour for each class, RGB of 0..255; a first class named `background` is grey.
+    """A colour for each class, RGB of 0..255; a first class named `background` is dark grey.
 
     Args:
         class_names: in the order of the classes, at most 254; more classes than 12 are less easily told apart.

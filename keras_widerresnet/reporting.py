@@ -12,7 +12,7 @@ import matplotlib
 import matplotlib.axes
 import matplotlib.figure
 import numpy as np
-from matplotlib import cycler
+from matplotlib.rcsetup import cycler
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from tabulate import tabulate
 

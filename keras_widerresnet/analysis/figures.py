@@ -77,6 +77,7 @@ def gradient_shares(found: EffectiveDepth, path: pathlib.Path) -> None:
     label = f"effective depth {found.depth}:\nless than {found.threshold:.0%} beyond"
     right.axvline(found.depth - 0.5, color=VERMILLION, linestyle="--", label=label)
     right.set(xlabel="later blocks crossed, m", ylabel="share of the gradient, %", title=f"Unit {found.names[deepest]}")
+    right.set_ylim(top=120 * shares[deepest].max())  # room for the legend
     right.legend()
     right.grid(alpha=0.3)
     save_vector_figure(figure, path)

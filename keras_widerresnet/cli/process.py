@@ -42,7 +42,8 @@ def filter_tensorflow() -> None:
         return
     sys.stderr.flush()
     command = [sys.executable, "-I", "-S", str(_FILTER), level]
-    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    # In a session of its own: Ctrl-C is for the command alone, which may have something to say then.
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
     assert started.stdin is not None
     os.dup2(started.stdin.fileno(), STDERR)
     started.stdin.close()

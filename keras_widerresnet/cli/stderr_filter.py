@@ -46,7 +46,7 @@ def is_noise(line: bytes, lowest: int) -> bool:
 
 def main() -> None:
     """Filters until the last writer is gone."""
-    # Ctrl-C and a batch system's SIGTERM go to all processes of a terminal or job; what the command says then is still to be shown.
+    # A batch system's SIGTERM goes to all processes of a job; what the command says then is still to be shown.
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)
     lowest = int(sys.argv[1])

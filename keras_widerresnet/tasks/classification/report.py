@@ -96,6 +96,8 @@ def _report(config, structure, data, crop_size, labels, predicted, results: Sequ
 The same run again: `keras-widerresnet train --flagfile=RUN/{runs.FLAGS_FILE} --output_dir=ANOTHER` (flags in
 [{runs.FLAGS_FILE}]({runs.FLAGS_FILE}), package versions in [{runs.VERSIONS_FILE}]({runs.VERSIONS_FILE})).
 
+{runs.HOW_TO_LOAD}
+
 ![learning curves]({runs.CURVES_FILE})
 
 ![confusion matrix]({runs.CONFUSION_FILE})

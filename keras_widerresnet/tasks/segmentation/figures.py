@@ -43,8 +43,8 @@ class Example:
 def overlays(examples: Sequence[Example], labels: LabelMap, path: pathlib.Path) -> None:
     """A contact sheet: a row of `PANELS` for each example, and a legend of the classes that occur, the most frequent first.
 
-    Classes have the colours of `colors.class_colors`, whatever those of the data set's own mask files are. Errors are black on a pale image;
-    ignored pixels are striped grey, in the truth and among the errors.
+    Classes have the colours of `colors.class_colors`, whatever those of the data set's own mask files are. Errors are black on a pale
+    image; ignored pixels are striped grey, in the truth and among the errors.
     """
     examples = [_shrunk(example) for example in examples]
     heights = [PANEL_INCHES * example.image.shape[0] / example.image.shape[1] for example in examples]

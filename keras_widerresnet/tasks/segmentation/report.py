@@ -71,6 +71,8 @@ Scores are of every pixel that is not ignored, at the images' own size. The same
 `keras-widerresnet train-segmentation --flagfile=RUN/{runs.FLAGS_FILE} --output_dir=ANOTHER` (flags in
 [{runs.FLAGS_FILE}]({runs.FLAGS_FILE}), package versions in [{runs.VERSIONS_FILE}]({runs.VERSIONS_FILE})).
 
+{runs.HOW_TO_LOAD}
+
 ![learning curves]({runs.CURVES_FILE})
 
 ![IoU of each class]({runs.CLASS_IOU_FILE})
