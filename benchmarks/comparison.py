@@ -89,7 +89,9 @@ def compare(comparison: Comparison, picture: pathlib.Path | None = None) -> tupl
         is_training = comparison.kind != "inference"
         rows = report.comparison(found, rates, is_training)
     if picture:
-        floors = {one.batch_size: 1e3 * floor_seconds(one, rates, is_training) / one.batch_size for one in workloads}
+        floors = {
+            one.batch_size: floor_seconds(one, rates, is_training) * (1 if is_training else 1e3 / one.batch_size) for one in workloads
+        }
         ours = {one.name for one in contenders if one.is_ours}
         width = "" if comparison.width == 1 else f", width {comparison.width:g}"
         title = f"{WORDS[comparison.kind]} of Model {comparison.structure}{width} at {workloads[0].size}, {comparison.threads} CPU threads"

@@ -69,7 +69,7 @@ def measure(contenders: Sequence[Contender], workloads: Sequence[Workload], pass
         repeats: timed calls per pass, after two untimed ones.
     """
     found = [Measured(contender, workload) for workload in workloads for contender in contenders]
-    with progress_bar(total=passes * len(found), unit="run", unit_scale=False) as bar:
+    with progress_bar(total=passes * len(found), unit="runs") as bar:
         for number in range(passes):
             for measured in found if number % 2 == 0 else reversed(found):
                 bar.set_postfix_str(f"{measured.contender.name}, batch {measured.workload.batch_size}")

@@ -9,19 +9,26 @@ import platform
 from collections.abc import Sequence
 from importlib import metadata
 
+import matplotlib
 import matplotlib.figure
 import matplotlib.patches
+import numpy as np
 
 from benchmarks.floor import TRAINING_PASSES, Rates, floor_seconds
 from benchmarks.passes import Measured
 from benchmarks.scaling import Growth
 from keras_widerresnet import reporting
+from keras_widerresnet.colors import BLUE, GREY, VERMILLION, YELLOW
 from keras_widerresnet.files import replacing
 
 PACKAGES = ("keras-widerresnet", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "onnxruntime", "openvino", "timm", "numpy")
-OURS, OTHERS, ANOTHER = "#1f6fb4", "#9aa5b1", "#d9c9a8"
+OURS, OTHERS, ANOTHER = BLUE, GREY, YELLOW
 KEY = {OURS: "ours", OTHERS: "the same network by others", ANOTHER: "another network"}
-COLUMNS = ("contender", "batch", "ms_per_image", "ms_lowest", "ms_highest", "images_per_second", "gmac_per_second")
+HATCHES = {OURS: "", OTHERS: "", ANOTHER: "//"}
+# Median, lowest and highest, of inference and of training steps, and what they are called in a picture.
+PER_IMAGE, PER_STEP = ("ms_per_image", "ms_lowest", "ms_highest"), ("s_per_step", "s_lowest", "s_highest")
+UNITS = {PER_IMAGE: "ms an image", PER_STEP: "s a step"}
+COLUMNS = ("contender", "batch", *PER_IMAGE, *PER_STEP, "images_per_second", "gmac_per_second")
 COLUMNS += ("speed", "share_of_floor", "difference", "peak_gb", "memory", "first_call_s", "note")
 AXIS_NAMES = {"batch_size": "images in a batch", "size": "side of the images, pixels", "width": "width factor"}
 
@@ -35,7 +42,8 @@ def comparison(found: Sequence[Measured], rates: Rates, training: bool = False) 
         training: whether these were training steps.
 
     Returns:
-        Rows of: `contender`, `batch`, `ms_per_image` (median), `ms_lowest` and `ms_highest`, `images_per_second`, `gmac_per_second` (10**9
+        Rows of: `contender`, `batch`, `ms_per_image` (median), `ms_lowest` and `ms_highest`, or of training steps `s_per_step`, `s_lowest`
+        and `s_highest`; `images_per_second`, `gmac_per_second` (10**9
         multiply-adds of the network a second), `speed` (images a second over the first contender's), `share_of_floor` (the floor's
         time over that measured), `peak_gb`, `memory` (over the first contender's), `difference` (of the outputs from the first's,
         relative to the largest), `first_call_s` and `note`. Without the first contender's figures there is nothing to compare with.
@@ -47,8 +55,9 @@ def comparison(found: Sequence[Measured], rates: Rates, training: bool = False) 
         if measured.error:
             rows.append({**row, "note": measured.error})
             continue
-        milliseconds = [1e3 * value / workload.batch_size for value in (measured.median, min(measured.seconds), max(measured.seconds))]
-        row |= dict(zip(("ms_per_image", "ms_lowest", "ms_highest"), milliseconds, strict=True))
+        seconds = (measured.median, min(measured.seconds), max(measured.seconds))
+        scale = 1 if training else 1e3 / workload.batch_size
+        row |= dict(zip(PER_STEP if training else PER_IMAGE, (scale * value for value in seconds), strict=True))
         is_other_network = measured.contender.multiply_adds is not None
         multiply_adds = measured.multiply_adds * (TRAINING_PASSES if training else 1)
         per_second = workload.batch_size / measured.median
@@ -90,65 +99,90 @@ def write_machine(path: pathlib.Path, rates: Rates | None, threads: int) -> None
         temporary.write_text(json.dumps(machine, indent=2) + "\n")
 
 
-def bars(rows: Sequence[dict[str, object]], ours: set[str], floor_milliseconds: dict[int, float], title: str, path: pathlib.Path) -> None:
-    """Milliseconds an image of every contender, one panel for each batch size; a line shows the floor of the workload's network.
+@matplotlib.rc_context(reporting.STYLE)
+def bars(rows: Sequence[dict[str, object]], ours: set[str], floors: dict[int, float], title: str, path: pathlib.Path) -> None:
+    """The time of every contender in the unit of the table, one panel for each batch size; a line shows the floor of the network.
 
     Rows without figures are left out; nothing is drawn if no other is there.
+
+    Args:
+        rows: from `comparison`.
+        ours: names of our own contenders.
+        floors: of each batch size, in the unit of the rows.
+        title: of the picture.
+        path: PNG file to write.
     """
-    rows = [row for row in rows if "ms_per_image" in row]
+    rows = [row for row in rows if PER_IMAGE[0] in row or PER_STEP[0] in row]
     if not rows:
         return
+    columns = PER_IMAGE if PER_IMAGE[0] in rows[0] else PER_STEP
     batches = list(dict.fromkeys(row["batch"] for row in rows))
     most = max(sum(row["batch"] == batch for row in rows) for batch in batches)
-    figure = matplotlib.figure.Figure(figsize=(5.6 * len(batches) + 1.5, 0.36 * most + 1.3), layout="constrained")
-    for axes, batch in zip(figure.subplots(1, len(batches), squeeze=False)[0], batches, strict=True):
-        shown = sorted((row for row in rows if row["batch"] == batch), key=lambda row: (row["note"] != "", row["ms_per_image"]))
-        times = [row["ms_per_image"] for row in shown]
+    figure = matplotlib.figure.Figure(figsize=(reporting.WIDTH, (0.3 * most + 0.9) * len(batches) + 0.5), layout="constrained")
+    for axes, batch in zip(figure.subplots(len(batches), 1, squeeze=False)[:, 0], batches, strict=True):
+        shown = sorted((row for row in rows if row["batch"] == batch), key=lambda row: (row["note"] != "", row[columns[0]]))
+        times, lowest, highest = (np.array([row[column] for row in shown]) for column in columns)
         colors = [_color(row, ours) for row in shown]
-        spread = [[row["ms_per_image"] - row["ms_lowest"] for row in shown], [row["ms_highest"] - row["ms_per_image"] for row in shown]]
-        axes.barh(range(len(shown)), times, color=colors, xerr=spread, error_kw={"ecolor": "#444444", "elinewidth": 0.8})
-        axes.set_yticks(range(len(shown)), [row["contender"] for row in shown], fontsize=8)
-        axes.invert_yaxis()
-        for place, row in enumerate(shown):
-            axes.text(row["ms_highest"], place, f" {row['ms_per_image']:.0f}", va="center", fontsize=8)
-        axes.axvline(floor_milliseconds[batch], color="black", linewidth=1, linestyle=":")
-        axes.annotate(
-            "floor in float32", (floor_milliseconds[batch], 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=8
+        axes.barh(
+            range(len(shown)),
+            times,
+            color=colors,
+            hatch=[HATCHES[color] for color in colors],
+            edgecolor="0.35",
+            linewidth=0.4,
+            xerr=[times - lowest, highest - times],
+            error_kw={"ecolor": "#222222", "elinewidth": 1},
         )
-        axes.set_xlabel("ms an image: median, lowest and highest")
-        axes.set_xlim(0, 1.12 * max(row["ms_highest"] for row in shown))
-        axes.set_title(f"batch {batch}", loc="left", fontsize=9)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_yticks(range(len(shown)), [row["contender"] for row in shown])
+        axes.invert_yaxis()
+        for place, (time, high) in enumerate(zip(times, highest, strict=True)):
+            axes.text(high, place, f"  {_time(time, columns)}", va="center", fontsize=9)
+        axes.axvline(floors[batch], color="black", linewidth=1.2, linestyle=":")
+        axes.annotate("floor in float32", (floors[batch], 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
+        axes.set_xlabel(f"{UNITS[columns]}: median, lowest and highest")
+        axes.set_xlim(0, 1.12 * highest.max())
+        axes.set_title(f"batch {batch}", loc="left")
     shown_colors = {_color(row, ours) for row in rows}
-    patches = [matplotlib.patches.Patch(color=color, label=label) for color, label in KEY.items() if color in shown_colors]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), fontsize=8, frameon=False)
-    figure.suptitle(title, fontsize=10)
+    patches = [
+        matplotlib.patches.Patch(facecolor=color, hatch=HATCHES[color], edgecolor="0.35", linewidth=0.4, label=label)
+        for color, label in KEY.items()
+        if color in shown_colors
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches), frameon=False)
+    figure.suptitle(title)
     reporting.save_figure(figure, path)
 
 
+def _time(value: float, columns: tuple[str, ...]) -> str:
+    return f"{value:.0f}" if columns == PER_IMAGE else f"{value:.2f}"
+
+
+@matplotlib.rc_context(reporting.STYLE)
 def growth_curves(curves: Sequence[Growth], title: str, path: pathlib.Path) -> None:
     """Seconds against what grows, on logarithmic axes, with the fitted exponents and the multiply-adds' own."""
     axes_names = list(dict.fromkeys(curve.axis for curve in curves))
-    figure = matplotlib.figure.Figure(figsize=(4.2 * len(axes_names), 3.8), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(reporting.WIDTH, 3.8), layout="constrained")
     panels = figure.subplots(1, len(axes_names), squeeze=False, sharey=True)[0]
     for panel, name in zip(panels, axes_names, strict=True):
-        for curve, color in zip([curve for curve in curves if curve.axis == name], (OURS, "#c8553d"), strict=False):
+        looks = ((BLUE, "o"), (VERMILLION, "s"))
+        for curve, (color, marker) in zip([curve for curve in curves if curve.axis == name], looks, strict=False):
             label = f"{curve.task}: exponent {curve.exponent:.2f}"
-            panel.plot(curve.values, curve.seconds, "o-", color=color, markersize=4, linewidth=1.2, label=label)
+            panel.plot(curve.values, curve.seconds, f"{marker}-", color=color, markersize=4, linewidth=1.2, label=label)
             proportional = [curve.seconds[-1] * count / curve.multiply_adds[-1] for count in curve.multiply_adds]
             panel.plot(curve.values, proportional, ":", color=color, linewidth=1)
         expected = next(curve.expected_exponent for curve in curves if curve.axis == name)
         panel.plot([], [], ":", color="#444444", label=f"as multiply-adds: {expected:.2f}")
         panel.set_xscale("log")
         panel.set_yscale("log")
-        panel.set_xticks(curve.values, [f"{value:g}" for value in curve.values])
+        panel.set_xticks(curve.values, [f"{value:g}" for value in curve.values], fontsize=8)
         panel.minorticks_off()
         panel.set_xlabel(AXIS_NAMES[name])
-        panel.legend(fontsize=8, frameon=False)
+        panel.legend(fontsize=8, frameon=False, loc="upper left")
         panel.grid(alpha=0.25)
-        panel.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("seconds a batch")
-    figure.suptitle(title, fontsize=10)
+    low, high = panels[0].get_ylim()
+    panels[0].set_ylim(low, high * (high / low) ** 0.3)  # room for the legends
+    figure.suptitle(title)
     reporting.save_figure(figure, path)
 
 

@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from keras_widerresnet.colors import class_colors
 from keras_widerresnet.errors import InputError
 
 IGNORED = 255
@@ -33,7 +34,7 @@ class LabelMap:
     Args:
         name: name of the data set, e.g. `"voc"`.
         class_names: names of train ids 0, 1, …
-        colors: RGB of each train id, for overlays and palettes.
+        colors: RGB of each train id in the palettes of mask files: the official colours, or those of the figures where there are none.
         stored_ids: the value of each train id in mask files.
         ignored_ids: the values in mask files that are ignored, if any; the first is written where a prediction has no class.
 
@@ -95,8 +96,8 @@ def _palette(first: int, count: int) -> tuple[tuple[int, int, int], ...]:
 def numbered(
     name: str, class_names: tuple[str, ...], ignored_ids: tuple[int, ...] = (IGNORED,), stored_ids: tuple[int, ...] | None = None
 ) -> LabelMap:
-    """Returns a label map with VOC's colours from the second on (our choice); the stored values default to the train ids."""
-    return LabelMap(name, class_names, _palette(1, len(class_names)), stored_ids or tuple(range(len(class_names))), ignored_ids)
+    """Returns a label map with the colours of the figures; the stored values default to the train ids."""
+    return LabelMap(name, class_names, class_colors(class_names), stored_ids or tuple(range(len(class_names))), ignored_ids)
 
 
 _VOC = _names("""

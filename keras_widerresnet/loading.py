@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pathlib
 import re
@@ -24,6 +25,8 @@ from keras_widerresnet.weights.layers import shortened
 from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import OFFICIAL_KIND, read_original
 from keras_widerresnet.weights.registry import Pretrained
+
+logger = logging.getLogger(__name__)
 
 ANY_SIZE = (None, None, 3)
 OUTPUT_STRIDE = 8
@@ -220,6 +223,9 @@ def class_names(source: Source, classes: int, file: str, of_data: Callable[[str]
     if classes == len(models.imagenet_classes()):
         return tuple(name for _, name in models.imagenet_classes())
     if source.run is None or "data" not in source.run.flags:
+        logger.warning(
+            "%s does not tell the names of its %d classes: they are numbered; --class_names=FILE names them", source.text, classes
+        )
         return tuple(f"class {k}" for k in range(classes))
     try:
         names = tuple(of_data(source.run.flags["data"]))

@@ -16,7 +16,7 @@ from keras_widerresnet.runs import CLASSIFICATION, SEGMENTATION, Run
 from keras_widerresnet.structures import POOL_PADDINGS, Structure, find_structure, same_network
 from keras_widerresnet.texts import read_lines
 from keras_widerresnet.weights.first_bytes import is_original
-from keras_widerresnet.weights.keras_file import is_keras_archive, model_config
+from keras_widerresnet.weights.keras_file import is_keras_archive, kept_class_names, model_config
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained, imagenet_record
 
 PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KINDS = (
@@ -178,7 +178,11 @@ def find_source(weights: str, model: str = "") -> Source:
         return _saved_model(weights, path, model)
     run = Run.at(path.parent)
     if path.suffix == ".keras":
-        return Source(weights, KERAS_FILE, path, _of_structure(_facts_of_run(run) if run else Facts(), model), run=run)
+        facts = _facts_of_run(run) if run else Facts()
+        if not facts.class_names:
+            names = kept_class_names(path)
+            facts = dataclasses.replace(facts, class_names=names, classes=facts.classes or len(names) or None)
+        return Source(weights, KERAS_FILE, path, _of_structure(facts, model), run=run)
     if path.name.endswith(_WEIGHTS_SUFFIX):
         return Source(weights, WEIGHTS_FILE, path, _of_structure(_read_sidecar(path), model))
     try:

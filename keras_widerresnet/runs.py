@@ -33,6 +33,17 @@ OVERLAYS_FILE, CLASS_IOU_FILE = "overlays.png", "class_iou.png"
 CLASSIFICATION_EVALUATION = {RESULTS_FILE, REPORT_FILE, PER_CLASS_FILE, PREDICTIONS_FILE}
 SEGMENTATION_EVALUATION = {RESULTS_FILE, REPORT_FILE, PER_CLASS_FILE, OVERLAYS_FILE, CLASS_IOU_FILE}
 
+# For reports: Keras finds the layers and the optimizer of this package only where it is imported.
+HOW_TO_LOAD = f"""The network after the last epoch is [{FINAL_FILE}]({FINAL_FILE}), that of the best epoch
+[{BEST_FILE}]({BEST_FILE}). Import this package before Keras loads them, as it registers their layers and optimizer:
+
+```python
+import keras
+import keras_widerresnet
+
+model = keras.models.load_model("{FINAL_FILE}")
+```"""
+
 CLASSIFICATION, SEGMENTATION = "classification", "segmentation"
 PACKAGES = ("keras", "numpy", "tensorflow-datasets", "scikit-learn", "matplotlib")
 TENSORFLOWS = ("tensorflow", "tensorflow-cpu")

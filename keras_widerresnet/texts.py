@@ -28,6 +28,12 @@ def printable(text: object) -> str:
     return "".join(_escaped(c) if unicodedata.category(c) in _NEVER_IN_NAMES else c for c in str(text))
 
 
+def short(text: str, letters: int) -> str:
+    """A text of at most so many letters: of a longer one the begin and the end."""
+    end = (letters - 1) // 2
+    return text if len(text) <= letters else f"{text[: letters - 1 - end]}…{text[len(text) - end :]}"
+
+
 def is_utf8(text: str) -> bool:
     """Whether a text, such as a file's path, is made of characters, not of bytes that are none."""
     try:

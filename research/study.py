@@ -136,7 +136,7 @@ def run_study(config: StudyConfig) -> None:
 
     with (
         faults.termination() as asked,
-        progress_bar(desc="study", total=len(waiting), unit="run", unit_scale=False) as bar,
+        progress_bar(desc="study", total=len(waiting), unit="runs") as bar,
         ThreadPoolExecutor(config.processes, initializer=lambda: _keep_to(cores.get())) as pool,
     ):
         pending = {pool.submit(work, point) for point in waiting}

@@ -72,7 +72,9 @@ def test_rows_compare_with_the_first():
     assert rows[3] == {"contender": "b", "batch": 2, "note": "out of memory"}
     (failed, alone) = report.comparison([Measured(first, workload(), error="out of memory"), measured(second, [0.6], [], 1)], machine)
     assert failed["note"] and alone["share_of_floor"] == pytest.approx(0.5 / 0.6) and "speed" not in alone
-    assert report.comparison([measured(first, [1.0], [np.ones(1)], 1)], machine, training=True)[0]["share_of_floor"] == pytest.approx(1.5)
+    (step,) = report.comparison([measured(first, [1.0, 0.8, 1.4], [np.ones(1)], 1)], machine, training=True)
+    assert step["share_of_floor"] == pytest.approx(1.5)
+    assert (step["s_per_step"], step["s_lowest"], step["s_highest"]) == (1.0, 0.8, 1.4) and "ms_per_image" not in step
 
 
 def test_exponents_of_power_laws():

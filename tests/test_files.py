@@ -1,6 +1,7 @@
 """Outputs that are whole or absent: what killed processes left, what is replaced, and a disk without room."""
 
 import errno
+import json
 import os
 import pathlib
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from keras_widerresnet import files, runs
+from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import check_room, created, is_absent, is_disk_full, is_leftover, remove, replacing
 from keras_widerresnet.runs import Run
 from keras_widerresnet.tasks.classification.config import TrainingConfig

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     if name.replace("_", "-") not in COMMANDS:
         fail(PROGRAM, f"{name!r} is not a command; the commands are {', '.join(COMMANDS)}{did_you_mean(name, COMMANDS)}")
-    execute(command_named(name), others, f"{PROGRAM} {name}")
+    execute(command_named(name), others, f"{PROGRAM} {name}", owns_process=arguments is None)
 
 
 def command_named(name: str) -> Command:

@@ -60,16 +60,17 @@ class NoOptions:
 
 def run_script(command: Command) -> None:
     """Runs a command with the arguments of this process."""
-    execute(command, sys.argv[1:], os.path.basename(sys.argv[0]))
+    execute(command, sys.argv[1:], os.path.basename(sys.argv[0]), owns_process=True)
 
 
-def execute(command: Command, arguments: Sequence[str], program: str) -> None:
+def execute(command: Command, arguments: Sequence[str], program: str, *, owns_process: bool = False) -> None:
     """Runs a command; an invalid flag, an unexpected argument or an `InputError` ends it with one line and exit code 2.
 
     Args:
         command: the command.
         arguments: command-line arguments.
         program: the program's name in messages.
+        owns_process: whether the process does nothing else, so that its standard error may be filtered.
 
     Raises:
         SystemExit: for invalid input, a stopped run, and after `--help`.
@@ -80,12 +81,14 @@ def execute(command: Command, arguments: Sequence[str], program: str) -> None:
         sys.exit(0)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS([program])  # sets the flags of libraries to their defaults
-    logging.use_absl_handler()
-    logging.set_verbosity(logging.WARNING)  # for TensorFlow; our own loggers set their own level
+    process.log_plainly()
+    logging.set_verbosity(logging.WARNING)  # for libraries that log through absl; our own loggers set their own level
     try:
         config = parsed(command, arguments)
         if command.check:
             command.check(config)
+        if owns_process:
+            process.filter_tensorflow()
         command.run(config)
     except (InputError, flags.Error) as error:
         fail(program, error)

@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import time
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
@@ -15,6 +16,7 @@ from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.files import replacing
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.training.steps import Steps
+from keras_widerresnet.weights.keras_file import keep_class_names
 
 logger = logging.getLogger(__name__)
 
@@ -41,25 +43,27 @@ class Throughput(keras.callbacks.Callback):
 
 
 class Progress(keras.callbacks.Callback):
-    """A bar over the whole run, with images/s and the remaining time, and a line for each epoch."""
+    """A bar over the whole run, with steps, images, images/s and the remaining time, and a line for each epoch."""
 
     def __init__(self, epochs: int, steps_per_epoch: int, batch_size: int, steps_done: int, score: str, validation: str):
         super().__init__()
         self.epochs = epochs
+        self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
         self.score = score
         self.validation = validation
         self.bar = progress_bar(total=epochs * steps_per_epoch * batch_size, initial=steps_done * batch_size)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self.bar.set_description(f"epoch {epoch + 1}/{self.epochs}")
+        self._epoch = f"epoch {epoch + 1}/{self.epochs}"
 
     def on_train_batch_end(self, batch, logs=None):
+        self.bar.set_description(f"{self._epoch} step {batch + 1}/{self.steps_per_epoch}", refresh=False)
         if self.bar.update(self.batch_size):
             self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}", refresh=False)
 
     def on_epoch_end(self, epoch, logs=None):
-        name = self.score.replace("_", " ")
+        name = self.score.replace("_", " ").replace("iou", "IoU")
         where = self.validation
         scores = f"{where} loss {logs['val_loss']:.4f}  {where} {name} {logs[f'val_{self.score}']:.4f}"
         trained = f"epoch {epoch + 1}/{self.epochs}  loss {logs['loss']:.4f}  {name} {logs[self.score]:.4f}"
@@ -131,15 +135,17 @@ class Checkpoint(keras.callbacks.Callback):
 class BestModel(keras.callbacks.Callback):
     """Saves the model, with its averaged weights if it has any, whenever its score on the validation images is the best so far."""
 
-    def __init__(self, path: pathlib.Path, steps: Steps, score: str, best: float = -1.0):
+    def __init__(self, path: pathlib.Path, steps: Steps, score: str, best: float = -1.0, class_names: Sequence[str] = ()):
         super().__init__()
         self.path = path
         self.steps = steps
         self.score = f"val_{score}"
         self.best = best
+        self.class_names = class_names
 
     def on_epoch_end(self, epoch, logs=None):
         if logs[self.score] > self.best:
             self.best = logs[self.score]
             with self.steps.averaged_weights(), replacing(self.path) as temporary:
                 self.model.save(temporary)
+                keep_class_names(temporary, self.class_names)

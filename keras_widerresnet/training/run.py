@@ -27,6 +27,7 @@ from keras_widerresnet.training.remat import give_back_freed_memory
 from keras_widerresnet.training.steps import Steps, check_divisible
 from keras_widerresnet.training.strategy import is_chief, make_strategy
 from keras_widerresnet.training.task import Task
+from keras_widerresnet.weights.keras_file import keep_class_names
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     strategy = make_strategy(config.strategy, config.logical_devices)
-    check_divisible(config.batch_size, strategy.num_replicas_in_sync, config.accumulate_steps)
+    replicas = strategy.num_replicas_in_sync
+    check_divisible(config.batch_size, replicas, config.accumulate_steps)
     task = make_task(config)
     data = task.data
     steps_per_epoch = config.steps_per_epoch or max(1, round(data.train.size / config.batch_size))
@@ -89,11 +91,11 @@ def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
         run = runs.prepare(config, task.facts()) if is_chief(strategy) else Run(run_dir)
         steps.agree(tf.constant(0))  # workers wait until the chief has prepared the directory
         logger.info(
-            "%s: %s of width %g, %s parameters, %d training and %d test images, %d replicas, learning rate %g for %d images per step",
-            run_dir, structure, config.width, f"{network.count_params():,}", data.train.size, data.test.size,
-            strategy.num_replicas_in_sync, config.scaled_learning_rate, config.batch_size,
+            "%s: %s of width %g, %s parameters, %s training and %s test images, %d replica%s, learning rate %g for %d images per step",
+            run_dir, structure, config.width, f"{network.count_params():,}", f"{data.train.size:,}", f"{data.test.size:,}",
+            replicas, "s" if replicas > 1 else "", config.scaled_learning_rate, config.batch_size,
         )  # fmt: skip
-        logger.info("Every epoch is scored on %d images: %s", task.validation.size, task.validated_on)
+        logger.info("Every epoch is scored on %s images: %s", f"{task.validation.size:,}", task.validated_on)
         with faults.termination() as asked:
             _fit(task, run, steps, steps_per_epoch, asked)
         checksum = zlib.crc32(b"".join(variable.numpy().tobytes() for variable in network.variables))
@@ -101,6 +103,7 @@ def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
         if is_chief(strategy):
             with steps.averaged_weights(), replacing(run.path / runs.FINAL_FILE) as temporary:
                 network.save(temporary)
+                keep_class_names(temporary, task.data.class_names)
             task.write_report(run)
     return run_dir / runs.REPORT_FILE
 
@@ -123,7 +126,7 @@ def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: thread
             progress,
             keras.callbacks.CSVLogger(run.path / runs.METRICS_FILE, append=True),
             keras.callbacks.TensorBoard(run.path / runs.TENSORBOARD_FOLDER, write_graph=False),
-            callbacks.BestModel(run.path / runs.BEST_FILE, steps, task.score, best),
+            callbacks.BestModel(run.path / runs.BEST_FILE, steps, task.score, best, task.data.class_names),
             checkpoint,
         ]
     listed = keras.callbacks.CallbackList(listed, model=steps.network, epochs=config.epochs, steps=steps_per_epoch)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 
 import h5py
 import numpy as np
@@ -13,6 +15,7 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.weights.layers import LayerArrays
 
 _ARCHIVE_MEMBER, _ARCHIVE_CONFIG = "model.weights.h5", "config.json"
+_CLASS_NAMES = "class_names.json"  # ours; Keras reads only its own members
 _LEGACY_ORDER = ("kernel", "gamma", "bias", "beta", "moving_mean", "moving_variance")  # the order of a layer's weights
 _WITHOUT_WEIGHTS = {"optimizer", "optimizer_weights", "seed_generator"}
 _MOST_COMPRESSED = 1100  # the highest compression ratio that HDF5 filters can reach
@@ -66,6 +69,22 @@ def model_config(path: pathlib.Path) -> str:
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
         return ""
     return config.decode(errors="replace") if isinstance(config, bytes) else str(config)
+
+
+def keep_class_names(path: pathlib.Path, names: Sequence[str]) -> None:
+    """Adds the names of the classes to a `.keras` archive, so that they go with it wherever it is copied."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(_CLASS_NAMES, json.dumps(list(names)))
+
+
+def kept_class_names(path: pathlib.Path) -> tuple[str, ...]:
+    """The names that `keep_class_names` added to an archive; empty where it has none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = json.loads(archive.read(_CLASS_NAMES))
+    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, RecursionError, zipfile.BadZipFile, zlib.error):
+        return ()
+    return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
 def read_layers(file: h5py.File) -> LayerArrays:

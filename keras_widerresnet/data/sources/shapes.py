@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.pairs import SegmentationData, SegmentationSplit
-from keras_widerresnet.label_maps import LabelMap, voc_palette
+from keras_widerresnet.label_maps import LabelMap, numbered
 
 SIZE = 96
 TRAIN_IMAGES, TEST_IMAGES = 320, 48
@@ -26,8 +26,7 @@ def shapes(seed: int = 0) -> SegmentationData:
 
     320 training images and 48 test images, on different crops, the same for the same seed.
     """
-    colors = tuple(tuple(color) for color in voc_palette(len(CLASS_NAMES)).tolist())
-    labels = LabelMap("shapes", CLASS_NAMES, colors, tuple(range(len(CLASS_NAMES))))
+    labels = numbered("shapes", CLASS_NAMES)
     train, test = _split(seed, "train", TRAIN_IMAGES, labels), _split(seed, "test", TEST_IMAGES, labels)
     return SegmentationData("shapes", labels, train, test)
 

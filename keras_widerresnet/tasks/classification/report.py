@@ -17,8 +17,10 @@ from keras_widerresnet.structures import Structure
 from keras_widerresnet.tasks.classification import figures
 from keras_widerresnet.tasks.classification.config import TrainingConfig
 from keras_widerresnet.tasks.classification.metrics import TOP_K
+from keras_widerresnet.texts import short
 
 WORST = 24
+CAPTION_LETTERS = 16  # of a class name
 
 
 def write_report(
@@ -43,7 +45,10 @@ def write_report(
     predicted = probabilities.argmax(axis=1)
     history = run.metrics()
     _write_predictions(run.path / runs.PREDICTIONS_FILE, data, labels, predicted, probabilities)
-    learning_curves(history, run.path / runs.CURVES_FILE, "test" if data.validation is data.test else "validation")
+    scored_on = "test" if data.validation is data.test else "validation"
+    learning_curves(
+        history, run.path / runs.CURVES_FILE, scored_on, title=f"{structure}, width {config.width:g}, on {short(data.name, 50)}"
+    )
     figures.confusion_matrix(labels, predicted, data.class_names, run.path / runs.CONFUSION_FILE)
     _write_mistakes(run.path / runs.MISTAKES_FILE, data, crop_size, labels, predicted, probabilities)
     results = _results(data, validated_on, probabilities, labels, predicted, history)
@@ -91,6 +96,8 @@ def _report(config, structure, data, crop_size, labels, predicted, results: Sequ
 The same run again: `keras-widerresnet train --flagfile=RUN/{runs.FLAGS_FILE} --output_dir=ANOTHER` (flags in
 [{runs.FLAGS_FILE}]({runs.FLAGS_FILE}), package versions in [{runs.VERSIONS_FILE}]({runs.VERSIONS_FILE})).
 
+{runs.HOW_TO_LOAD}
+
 ![learning curves]({runs.CURVES_FILE})
 
 ![confusion matrix]({runs.CONFUSION_FILE})
@@ -123,8 +130,10 @@ def _write_mistakes(path, data, crop_size, labels, predicted, probabilities) -> 
     worst = wrong[np.argsort(probabilities[wrong, labels[wrong]])][:WORST]
     images = [np.asarray(shown_image(data.test.image(index), crop_size)) for index in worst]
     captions = [
-        f"is {data.class_names[labels[i]]} ({probabilities[i, labels[i]]:.1%})\n"
-        f"taken for {data.class_names[predicted[i]]} ({probabilities[i, predicted[i]]:.1%})"
+        "\n".join(
+            f"{what} {short(data.class_names[k], CAPTION_LETTERS)} ({100 * probabilities[i, k]:.1f} %)"
+            for what, k in (("true", labels[i]), ("predicted", predicted[i]))
+        )
         for i in worst
     ]
     figures.mistakes_grid(images, captions, path)

@@ -198,7 +198,7 @@ def score_test_split(
                 write_mask(masks_folder / f"{data.test.name_of(index)}.png", predicted, data.labels)
     scored = ScoredSplit(tuple(data.class_names), matrix, np.array(image_ious))
     _write_numbers(folder, scored, {**(settings or {}), **protocol_settings(data, protocol, stride)})
-    figures.class_iou_bars(scored.per_class(), data.labels.colors, folder / runs.CLASS_IOU_FILE)
+    figures.class_iou_bars(scored.per_class(), folder / runs.CLASS_IOU_FILE)
     rows = []
     for caption, index in shown_images(scored.image_ious, shown):
         image = data.test.image(index)

@@ -15,6 +15,7 @@ from keras_widerresnet.runs import Run
 from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
 from keras_widerresnet.tasks.segmentation.evaluation import ScoredSplit, per_class_table, score_test_split
 from keras_widerresnet.tasks.segmentation.network import load_segmenter
+from keras_widerresnet.texts import short
 
 SHOWN = 9
 MARK = "⚠"
@@ -35,8 +36,9 @@ def write_report(run: Run, config: SegmentationConfig, data: SegmentationData, p
     scored = score_test_split(network.predict, data, protocol, network.stride, run.path, masks=False, shown=SHOWN)
     history = run.metrics()
     loss_label = "cross-entropy (training: hard pixels)" if config.loss == "bootstrapped" else "cross-entropy"
+    title = f"{config.structure}, width {config.width:g}, on {short(data.name, 50)}"
     scored_on = "test" if data.validation is data.test else "validation"
-    learning_curves(history, run.path / runs.CURVES_FILE, scored_on, "mean_iou", "mean IoU at the logits' cells", loss_label)
+    learning_curves(history, run.path / runs.CURVES_FILE, scored_on, "mean_iou", "mean IoU at the logits' cells", loss_label, title)
     results = _results(scored, validated_on, history)
     run.keep_results(results)
     run.write_report(_report(config, data, protocol, scored, results))
@@ -68,6 +70,8 @@ def _report(config: SegmentationConfig, data: SegmentationData, protocol: Segmen
 Scores are of every pixel that is not ignored, at the images' own size. The same run again:
 `keras-widerresnet train-segmentation --flagfile=RUN/{runs.FLAGS_FILE} --output_dir=ANOTHER` (flags in
 [{runs.FLAGS_FILE}]({runs.FLAGS_FILE}), package versions in [{runs.VERSIONS_FILE}]({runs.VERSIONS_FILE})).
+
+{runs.HOW_TO_LOAD}
 
 ![learning curves]({runs.CURVES_FILE})
 
