@@ -4,11 +4,13 @@ Blocks are taken from the pages as they are written. What is done differently fr
 module, and nowhere else:
 
 - `SHORTER` appends flags to commands that would take long: one epoch of one step, narrow networks, small images.
+- Python blocks train for one epoch.
 - `STAND_INS`: names of pretrained weights, which are not shipped, become networks of random weights.
 - Folders of data, photographs and original checkpoints that a page names and does not make are made, tiny, of the kind that the command
   takes. A run that another page trains is put in its place by one that was trained here.
 - `CHECKED` programs are not run: installing is what `.ci/run` does, and pytest does not run itself. Their arguments are looked at.
 - A server on port 8500 or 8501 is that of `serving_server.py`, on free ports.
+- A training command that several pages have is run on the first of them.
 - Commands that change the whole process, `ISOLATED`, get a process of their own; other commands of this package share one.
 
 A block that cannot run here has a comment on the line before its fence: `<!-- not run: needs docker -->`. `NEEDS` are the reasons that
@@ -47,12 +49,13 @@ PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")))
 SHELL, PYTHON = ("", "bash", "console", "sh", "shell"), ("py", "python")
 OTHERS = ("bibtex", "csv", "html", "ini", "json", "latex", "markdown", "mermaid", "protobuf", "text", "toml", "yaml")
-NEEDS = re.compile(
-    r"needs (?:docker|ImageNet|a GPU|GPUs|a TPU|several machines|SLURM|a cluster|a cloud|JAX|PyTorch|twine and the package index"
-    r"|the official weights|the whole test suite, which this test is part of|a data set that is not shipped"
-    r"|a long run of \d+ (?:minutes|hours)"
-    r"|(?:ADE20K|CamVid|CIFAR-10|Cityscapes|PASCAL Context|VOC 2012|Fashion-MNIST))"
+_THINGS = (
+    *("docker", "Docker", "a GPU", "GPUs", "a TPU", "several machines", "two machines", "SLURM", "a cluster", "a cloud", "JAX", "PyTorch"),
+    *("ImageNet", "ADE20K", "CamVid", "CIFAR-10", "Cityscapes", "PASCAL Context", "VOC 2012", "Fashion-MNIST"),
+    *("a data set that is not shipped", "the official weights", r"a long run of \d+ (?:minutes|hours)"),
 )
+_THING = f"(?:{'|'.join(_THINGS)})"
+NEEDS = re.compile(rf"needs {_THING}(?:(?:,| and| or) {_THING})*|changes the environment; \.ci/run runs it in a fresh one")
 _MARK = re.compile(r"<!--\s*not run:\s*(.*?)\s*-->")
 
 NARROW = 0.0625
@@ -73,7 +76,7 @@ _SIDES = re.compile(r"^--(scales|sizes)=[\d,]+$")
 STAND_INS = {"imagenet": "classifier", "imagenet-a": "classifier", "imagenet-a1": "classifier", "imagenet-inplace-abn": "classifier"}
 STAND_INS |= {"voc": "segmenter", "voc-coco": "segmenter", "cityscapes": "segmenter", "ade20k": "segmenter"}
 ISOLATED = re.compile(r"--(strategy|logical_devices|mixed_precision|jit_compile|deterministic|data_service)\b")
-CHECKED = ("cd", "git", "mkdocs", "mypy", "pip", "pre-commit", "pytest", "python3", "ruff", "source", "tensorboard", ".")
+CHECKED = ("cd", "git", "mkdocs", "mypy", "pip", "pre-commit", "pytest", "python3", "ruff", "source", "tensorboard", "twine", ".")
 _SERVER = re.compile(r"\b(localhost|127\.0\.0\.1):(8500|8501)\b")
 
 
@@ -173,15 +176,28 @@ class Session:
     def __init__(self, folder: pathlib.Path):
         self.folder = folder
         self.outputs = outputs()
+        self.trained: dict[str, pathlib.Path] = {}
 
     def run_directory(self, task: str) -> pathlib.Path:
         """A finished run of a task."""
+        train, flag_file = {"classification": ("train", "digits"), "segmentation": ("train-segmentation", "shapes")}[task]
+        if trained := next((place for run, place in self.trained.items() if run.startswith(f"{train} ")), None):
+            return trained
         place = self.folder / "runs" / task
         if not place.is_dir():
-            flag_file = {"classification": "digits", "segmentation": "shapes"}[task]
-            train = {"classification": "train", "segmentation": "train-segmentation"}[task]
             main([train, f"--flagfile={ROOT}/scripts/flags/{flag_file}.flags", f"--output_dir={place}", *SHORTER[train]])
         return place
+
+    def train(self, command, arguments: list[str], call) -> None:
+        """Trains by calling `call`, or takes the run that the same command left on another page."""
+        config = parsed(command, arguments)
+        output, run = pathlib.Path(config.output_dir), f"{command.name} {config}"
+        if run in self.trained and not output.exists():
+            shutil.copytree(self.trained[run], output)
+            return
+        call()
+        if run not in self.trained and output.is_dir():
+            self.trained[run] = shutil.copytree(output, self.folder / "trained" / str(len(self.trained)))
 
     def network(self, kind: str) -> pathlib.Path:
         """A saved network: `classifier`, Model A1 of 1000 classes, or `segmenter`, of 21."""
@@ -281,8 +297,15 @@ class Reader:
             ran = subprocess.run([*program, *arguments, *shorter], capture_output=True, text=True, cwd=self.folder)
             assert ran.returncode == 0, f"{block}: {' '.join(words)}\n{ran.stderr[-2000:]}"
             return
-        code = _exit_code(lambda: self._in_this_process(words, [*arguments, *shorter]))
-        assert not code, f"{block}: {' '.join(words)} ends with {code}"
+
+        def call() -> None:
+            code = _exit_code(lambda: self._in_this_process(words, [*arguments, *shorter]))
+            assert not code, f"{block}: {' '.join(words)} ends with {code}"
+
+        if command.name in ("train", "train-segmentation") and "--help" not in arguments:
+            self.session.train(command, [*arguments, *shorter], call)
+        else:
+            call()
 
     def _in_this_process(self, words: list[str], arguments: list[str]) -> None:
         if words[0] == "keras-widerresnet" or words[1] == "-m":
@@ -361,8 +384,9 @@ class Reader:
         return f"{kind}:{place}{comma}{options}"
 
     def _with_stand_ins(self, code: str) -> str:
-        """Python code with networks of random weights in place of pretrained ones."""
+        """Python code with networks of random weights in place of pretrained ones, and one epoch in place of several."""
         names = "|".join(sorted(STAND_INS, key=len, reverse=True))
+        code = re.sub(r"\bepochs=\d+", "epochs=1", code)
         return re.sub(rf'\bweights="(?:{names})"', f"weights=None, width={NARROW}", code)
 
     def _serve(self, folder: str, name: str) -> None:

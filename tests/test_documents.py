@@ -79,6 +79,9 @@ def check_flags(words, text):
         words = words[1:]
     if not words or (words[0] == "keras-widerresnet" and not words[1].islower()) or "|" in " ".join(words[:2]):
         return
+    if words[0] in documents.CHECKED:
+        documents.check_arguments(words)
+        return
     called = command_and_arguments(words)
     if called is None:
         return
