@@ -55,7 +55,12 @@ _THINGS = (
     *("a data set that is not shipped", "the official weights", r"a long run of \d+ (?:minutes|hours)"),
 )
 _THING = f"(?:{'|'.join(_THINGS)})"
-NEEDS = re.compile(rf"needs {_THING}(?:(?:,| and| or) {_THING})*|changes the environment; \.ci/run runs it in a fresh one")
+_REASONS = (
+    rf"needs {_THING}(?:(?:,| and| or) {_THING})*",
+    r"changes the environment; \.ci/run runs it in a fresh one",
+    r"[^;]+; (?P<test>tests/test_\w+\.py) does it",
+)
+NEEDS = re.compile("|".join(_REASONS))
 _MARK = re.compile(r"<!--\s*not run:\s*(.*?)\s*-->")
 
 NARROW = 0.0625

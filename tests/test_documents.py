@@ -52,7 +52,9 @@ def test_every_block_has_a_known_language_and_a_reason_if_it_is_not_run(page):
         assert block.language in (*SHELL, *PYTHON, *documents.OTHERS), f"{block}: language {block.language!r}"
         if block.needs:
             assert block.language in (*SHELL, *PYTHON), f"{block}: a block that is no code needs no reason"
-            assert documents.NEEDS.fullmatch(block.needs), f"{block}: {block.needs!r} is no reason that is accepted"
+            reason = documents.NEEDS.fullmatch(block.needs)
+            assert reason, f"{block}: {block.needs!r} is no reason that is accepted"
+            assert not reason["test"] or (documents.ROOT / reason["test"]).is_file(), block
 
 
 def test_most_blocks_are_run():
