@@ -52,13 +52,16 @@ OTHERS = ("bibtex", "csv", "html", "ini", "json", "latex", "markdown", "mermaid"
 _THINGS = (
     *("docker", "Docker", "a GPU", "GPUs", "a TPU", "several machines", "two machines", "SLURM", "a cluster", "a cloud", "JAX", "PyTorch"),
     *("ImageNet", "ADE20K", "CamVid", "CIFAR-10", "Cityscapes", "PASCAL Context", "VOC 2012", "Fashion-MNIST"),
-    *("a data set that is not shipped", "the official weights", r"a long run of \d+ (?:minutes|hours)"),
+    *("a data set that is not shipped", "the official weights", r"a long run of \d+ (?:minutes|hours)", "an hour"),
 )
-_THING = f"(?:{'|'.join(_THINGS)})"
+_THING = f"(?:{'|'.join(_THINGS)})(?: as class folders)?"
+# Marks of blocks that a server of the tests lets run all the same.
+_SERVED = r"needs (?:a|the) server(?: above)?|does not end by itself; tests/test_serving\.py starts it"
 _REASONS = (
-    rf"needs {_THING}(?:(?:,| and| or) {_THING})*",
+    rf"needs {_THING}(?:(?:,| and|, and| or) {_THING})*",
     r"changes the environment; \.ci/run runs it in a fresh one",
-    r"[^;]+; (?P<test>tests/test_\w+\.py) does it",
+    r"[^;]+; (?P<test>tests/test_\w+\.py) (?:does|starts|runs) it",
+    _SERVED,
 )
 NEEDS = re.compile("|".join(_REASONS))
 _MARK = re.compile(r"<!--\s*not run:\s*(.*?)\s*-->")
@@ -94,6 +97,11 @@ class Block:
     language: str
     text: str
     needs: str = ""
+
+    @property
+    def is_run(self) -> bool:
+        """Whether it is a command or Python code, and can run here."""
+        return self.language in (*SHELL, *PYTHON) and (not self.needs or bool(re.fullmatch(_SERVED, self.needs)))
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"

@@ -44,6 +44,13 @@ def test_every_page_is_in_the_navigation_once():
     assert not MADE & pages
 
 
+def test_the_api_page_has_every_public_name():
+    page = (ROOT / "docs" / "api.md").read_text()
+    public = re.findall(r" as (\w+)$", (ROOT / "keras_widerresnet" / "__init__.pyi").read_text(), re.M)
+    assert len(public) > 15
+    assert [name for name in public if not re.search(rf"\b{name}\b", page)] == []
+
+
 def test_the_site_asks_nothing_of_the_network():
     theme = site()["theme"]
     assert theme["font"] is False
