@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 import pathlib
 import re
@@ -19,8 +20,32 @@ from keras_widerresnet.weights.find import find_weights
 
 POOLINGS = (None, "avg", "max")
 IMAGE_CHANNELS = (1, 3, 4)  # grey, RGB, RGB with alpha
-_ARGUMENTS = """
+
+
+def WiderResNet(
+    structure: str | Structure,
+    include_top: bool = True,
+    weights: str | pathlib.Path | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+    input_shape: tuple[int | None, int | None, int] | None = None,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | None = "softmax",
+    name: str | None = None,
+    *,
+    output_stride: int | None = None,
+    pool_padding: str = "ceil",
+    dropout: float | tuple[float, float] = 0.0,
+    width: float | Sequence[float] = 1.0,
+    downsampling: str | Sequence[str] | None = None,
+    activation: str = "relu",
+    frozen_batch_norm: bool = False,
+) -> keras.Model:
+    """A wide residual network of any structure (arXiv:1611.10080).
+
     Args:
+        structure: a `Structure`, a key of `structures.STRUCTURES` (`"A"`, `"A1"`, ...), or the paper's notation
+            `"S-n1-n2-n3-n4-n5-n6-n7"`, e.g. `"112-1-1-1-1-9-1-1"`.
         include_top: whether to include global average pooling and the `linear{classes}` classifier; without them the network ends in
             `bn7` and ReLU, with output (batch, H / output stride, W / output stride, 4096).
         weights: None (random initialisation as in the release); `"imagenet"` for the official weights of Models A and A1, or another
@@ -49,28 +74,7 @@ _ARGUMENTS = """
 
     Raises:
         InputError: (a `ValueError`) if sizes, channels, classes, weights or options are not supported.
-"""
-
-
-def WiderResNet(
-    structure: str | Structure,
-    include_top: bool = True,
-    weights: str | pathlib.Path | None = None,
-    input_tensor: keras.KerasTensor | None = None,
-    input_shape: tuple[int | None, int | None, int] | None = None,
-    pooling: str | None = None,
-    classes: int = 1000,
-    classifier_activation: str | None = "softmax",
-    name: str | None = None,
-    *,
-    output_stride: int | None = None,
-    pool_padding: str = "ceil",
-    dropout: float | tuple[float, float] = 0.0,
-    width: float | Sequence[float] = 1.0,
-    downsampling: str | Sequence[str] | None = None,
-    activation: str = "relu",
-    frozen_batch_norm: bool = False,
-) -> keras.Model:
+    """
     structure = find_structure(structure)
     if downsampling is not None:
         choices = (downsampling,) * MAX_HALVINGS if isinstance(downsampling, str) else tuple(downsampling)
@@ -103,14 +107,6 @@ def WiderResNet(
         arrays = find_weights(weights, structure, include_top=include_top, activation=activation, pool_padding=pool_padding)
         assign_weights(model, arrays, repr(str(weights)), ignore_head=not include_top)
     return model
-
-
-WiderResNet.__doc__ = """A wide residual network of any structure (arXiv:1611.10080).
-
-    Args:
-        structure: a `Structure`, a key of `structures.STRUCTURES` (`"A"`, `"A1"`, ...), or the paper's notation
-            `"S-n1-n2-n3-n4-n5-n6-n7"`, e.g. `"112-1-1-1-1-9-1-1"`.
-""" + _ARGUMENTS.split("Args:\n", 1)[1]
 
 
 def checked_shape(shape: Sequence[int | None]) -> tuple[int | None, int | None, int]:
@@ -169,6 +165,8 @@ def _model_name(structure: Structure) -> str:
 
 def _family_member(key: str) -> Callable[..., keras.Model]:
     structure = STRUCTURES[key]
+    documentation = inspect.cleandoc(WiderResNet.__doc__ or "")
+    arguments = documentation[documentation.find("    include_top:") :]  # all but the structure
 
     def build(
         include_top: bool = True,
@@ -210,7 +208,7 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
     build.__name__ = build.__qualname__ = f"WideResNet{key}"
     build.__doc__ = (
         f"Model {key}, {structure}: depth {structure.depth}, {structure.parameters():,} parameters, halvings by "
-        f"{', '.join(structure.downsampling[: len(structure.halvings)])} (arXiv:1611.10080).\n{_ARGUMENTS}"
+        f"{', '.join(structure.downsampling[: len(structure.halvings)])} (arXiv:1611.10080).\n\nArgs:\n{arguments}\n"
     )
     return build
 

@@ -151,20 +151,29 @@ def help_text(command: Command, program: str) -> str:
     )
 
 
-def _help_entry(name: str, kind: Any, default: Any, option: Option) -> str:
+def flag_form(name: str, kind: Any, option: Option) -> str:
+    """How a flag is written: `--[no]flip`, `--width=X`, `--schedule=linear|cosine`, `--scales=N,...`."""
     plain = _plain(kind)
     if plain is bool:
-        head = f"--[no]{name}"
-    elif option.choices:
-        head = f"--{name}={'|'.join(str(choice) for choice in option.choices if choice != '')}{',...' if _is_tuple(kind) else ''}"
-    else:
-        head = f"--{name}={_KINDS[plain]}{',...' if _is_tuple(kind) else ''}"
+        return f"--[no]{name}"
+    values = "|".join(str(choice) for choice in option.choices if choice != "") if option.choices else _KINDS[plain]
+    return f"--{name}={values}{',...' if _is_tuple(kind) else ''}"
+
+
+def shown_default(kind: Any, default: Any) -> str:
+    """A default as the command line takes it; empty where a flag has none."""
+    if default in ("", None, (), dataclasses.MISSING):
+        return ""
+    shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return shown.lower() if _plain(kind) is bool else shown
+
+
+def _help_entry(name: str, kind: Any, default: Any, option: Option) -> str:
+    head = flag_form(name, kind, option)
     if default is dataclasses.MISSING:
         return _wrapped(head, f"{option.help} (required)")
-    shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
-    return _wrapped(
-        head, option.help if shown in ("", None) else f"{option.help} (default: {str(shown).lower() if plain is bool else shown})"
-    )
+    shown = shown_default(kind, default)
+    return _wrapped(head, f"{option.help} (default: {shown})" if shown else option.help)
 
 
 def _wrapped(head: str, text: str) -> str:
