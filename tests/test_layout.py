@@ -1,11 +1,11 @@
-"""How the code is laid out: imports go one way, each thing has one home, and the README's map says where."""
+"""How the code is laid out: imports go one way, each thing has one home, and the map in docs/architecture.md says where."""
 
 import re
 import subprocess
 import sys
 
 import pytest
-from test_readme import README, ROOT
+from test_readme import PAGES, ROOT
 
 from keras_widerresnet import runs
 
@@ -31,9 +31,9 @@ def test_a_file_of_a_run_is_named_by_one_module(name):
     assert modules == ["runs.py"]
 
 
-def test_the_readmes_map_is_the_folders():
+def test_the_map_is_the_folders():
     """Every module and folder of the package, and every folder beside it, is in the map once; and nothing else is."""
-    listed = re.search(r"## Map\n(.*?)\n## ", README, re.S)[1]
+    listed = re.search(r"## Map\n(.*?)\n## ", PAGES["architecture.md"], re.S)[1]
     names = [name for row in re.findall(r"^\| (.*?) \|", listed, re.M) for name in re.findall(r"`([^`]+)`", row)]
     modules = [path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]
     folders = [f"{path.name}/" for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").is_file()]
