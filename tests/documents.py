@@ -10,7 +10,7 @@ module, and nowhere else:
   takes. A run that another page trains is put in its place by one that was trained here.
 - `CHECKED` programs are not run: installing is what `.ci/run` does, and pytest does not run itself. Their arguments are looked at.
 - A server on port 8500 or 8501 is that of `serving_server.py`, on free ports.
-- A training command that several pages have is run on the first of them.
+- A training command that several pages have, with whatever output folder, is run on the first of them.
 - Commands that change the whole process, `ISOLATED`, get a process of their own; other commands of this package share one.
 
 A block that cannot run here has a comment on the line before its fence: `<!-- not run: needs docker -->`. `NEEDS` are the reasons that
@@ -204,7 +204,7 @@ class Session:
     def train(self, command, arguments: list[str], call) -> None:
         """Trains by calling `call`, or takes the run that the same command left on another page."""
         config = parsed(command, arguments)
-        output, run = pathlib.Path(config.output_dir), f"{command.name} {config}"
+        output, run = pathlib.Path(config.output_dir), f"{command.name} {dataclasses.replace(config, output_dir='runs/any')}"
         if run in self.trained and not output.exists():
             shutil.copytree(self.trained[run], output)
             return

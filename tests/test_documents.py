@@ -76,6 +76,12 @@ def test_commands_have_the_flags_that_they_are_called_with(page):
                 check_flags(words_of(command) if command.count('"') % 2 == 0 and "'" not in command else [], f"{block}: {command}")
 
 
+def test_the_commands_own_examples_have_the_flags_that_they_are_called_with():
+    for command in documents.scripts().values():
+        assert command_and_arguments(words_of(command.example)), command.example
+        check_flags(words_of(command.example), command.example)
+
+
 def check_flags(words, text):
     while words and re.match(r"[A-Z_]+=", words[0]):
         words = words[1:]

@@ -45,7 +45,7 @@ def _section(command: Command, calls: Sequence[str]) -> str:
     anchor = _anchor(command.name)
     lines = [f"## {command.name} {{ #{anchor} }}", "", _text(command.summary), ""]
     lines += [f"Called as {' or '.join(f'`{call}`' for call in calls)}{_before(positional)}. Example:", ""]
-    lines += ["```text", command.example, "```", ""]
+    lines += ["```bash", command.example, "```", ""]
     for group, rows in groups.items():
         lines += [f"### {group} {{ #{anchor}-{_anchor(group)} }}", "", _table(("flag", "default", "meaning"), rows), ""]
     return "\n".join(lines)
