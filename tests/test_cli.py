@@ -77,7 +77,7 @@ BAD = [
         "Unknown segmentation data set",
         "Did you mean 'voc'?",
     ),
-    (["train-segmentation", "--output_dir=OUT", "--data=shapes"], "give --nofrozen_batch_norm", ""),
+    (["train-segmentation", "--output_dir=OUT", "--data=shapes"], "add --nofrozen_batch_norm", ""),
     (
         ["train-segmentation", "--output_dir=OUT", "--data=shapes", "--nofrozen_batch_norm", "--structure=F", "--output_stride=16"],
         "must be None or one of (8,)",

@@ -35,7 +35,7 @@ def test_unfinished_and_unequal_runs_are_named(tmp_path):
     with pytest.raises(ValueError, match="not the directory of a finished run"):
         compare_runs(ComparisonConfig(runs=(str(tmp_path),)))
     paths = [write_run(tmp_path / "a-0", (0.1, 0.5)), write_run(tmp_path / "a-1", (0.1,), seed=1)]
-    with pytest.raises(ValueError, match="different lengths"):
+    with pytest.raises(ValueError, match="equal numbers of epochs"):
         compare_runs(ComparisonConfig(runs=tuple(paths)))
 
 

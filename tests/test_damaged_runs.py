@@ -112,7 +112,7 @@ DAMAGED = [
     ("run.json", b'{"protocol": {"colour": 1}}', "'protocol' is not a classification protocol", ("predict", "evaluate", "export")),
     ("run.json", b'{"results": [1]}', "'results' must be pairs of strings", COMMANDS[:5]),
     ("metrics.csv", b"", "metrics.csv' is damaged: it is empty", ("compare-runs", "analyze")),
-    ("metrics.csv", b"epoch,val_accuracy\n", "metrics.csv' has no row of an epoch", ("compare-runs",)),
+    ("metrics.csv", b"epoch,val_accuracy\n", "metrics.csv' contains no epochs", ("compare-runs",)),
     ("metrics.csv", b"epoch,val_accuracy\n", "does not contain a saved network yet", ("analyze",)),
     ("metrics.csv", b"epoch,val_accuracy\n0,nan\n1,0.5\n", "val_accuracy in line 2 is nan", ("compare-runs", "analyze")),
     ("metrics.csv", b"epoch,val_accuracy\n0,0.5\n1,inf\n", "val_accuracy in line 3 is inf", ("compare-runs", "analyze")),

@@ -106,7 +106,7 @@ def test_names_tell_the_kind_and_what_it_takes(tmp_path, monkeypatch):
     assert describe(CLASSIFICATION) == "digits, folder:PATH, idx:PATH, tfds:NAME, tfrecord:PATH, fake or fake:SIZE"
     assert describe(SEGMENTATION) == (
         "voc:PATH, cityscapes:PATH, ade20k:PATH, pascal_context:PATH, pairs:PATH,classes=N or pairs:PATH,names=sky+road+… "
-        "(each with train=PART, test=PART where other parts are wanted; pairs: also with ignore=VALUE, names= with VALUE=NAME), or shapes"
+        "(each with train=PART, test=PART to select other parts; pairs: also accepts ignore=VALUE, and VALUE=NAME in names=), or shapes"
     )
 
 
@@ -116,9 +116,9 @@ def test_names_tell_the_kind_and_what_it_takes(tmp_path, monkeypatch):
         (CLASSIFICATION, "cifar", "^Unknown data set 'cifar'; a data set is one of: digits, folder:PATH"),
         (CLASSIFICATION, "floder:x", r"fake or fake:SIZE\. Did you mean 'folder'\?$"),
         (CLASSIFICATION, "fake:0", "^Unknown data set 'fake:0'"),
-        (CLASSIFICATION, "tfrecord:no/such", "^No folder at 'no/such'; tfrecord: takes the path of a folder$"),
+        (CLASSIFICATION, "tfrecord:no/such", "^No folder at 'no/such'; tfrecord: needs the path of a folder$"),
         (SEGMENTATION, "cityscape:x", r"^Unknown segmentation data set 'cityscape:x'; .*or shapes\. Did you mean 'cityscapes'\?$"),
-        (SEGMENTATION, "voc:no/such,train=trainval", "^No folder at 'no/such'; voc: takes the path of a folder$"),
+        (SEGMENTATION, "voc:no/such,train=trainval", "^No folder at 'no/such'; voc: needs the path of a folder$"),
     ],
 )
 def test_names_that_cannot_be(kinds, name, message):
@@ -164,7 +164,7 @@ def test_empty_and_missing_folders(tmp_path):
         folder(str(tmp_path))
     write_folder(tmp_path)
     (tmp_path / "emu").mkdir()
-    with pytest.raises(ValueError, match="emu' holds no image"):
+    with pytest.raises(ValueError, match="emu' contains no images"):
         folder(str(tmp_path))
 
 
@@ -290,7 +290,7 @@ def test_two_workers_read_the_rows_of_one(tmp_path):
         resumed = [(int(p), int(label)) for p, _, label in sharded.shuffled(5, batch_size=2, step=size + 2, share=Share(k, 2)).take(4)]
         assert resumed == read[size + 2 : size + 6]
     assert sorted(seen) == list(range(16))
-    with pytest.raises(ValueError, match="4 shards cannot be shared out among 5 workers"):
+    with pytest.raises(ValueError, match="4 shards are too few for 5 workers"):
         sharded.shuffled(5, batch_size=10, share=Share(4, 5))
 
 
@@ -352,7 +352,7 @@ def test_what_training_cannot_decode_does_not_pass_verification(tmp_path):
     write_folder(tmp_path)
     for kind in ("GIF", "BMP", "WEBP"):
         Image.fromarray(tiles(1)[0]).save(tmp_path / "cat" / f"{kind}.jpg", kind)
-    with pytest.raises(ValueError, match=r"3 of 13 images.*BMP.jpg is an image of the format BMP, not JPEG or PNG"):
+    with pytest.raises(ValueError, match=r"3 of 13 images.*BMP.jpg is an image in BMP format, not JPEG or PNG"):
         folder(str(tmp_path))
     data = folder(str(tmp_path), skip_corrupt=True)
     for split in (data.train, data.test):

@@ -147,7 +147,7 @@ def test_error_rates_and_recalls_are_scikit_learns(at_24):
     np.testing.assert_allclose(recalls, recall_score(labels, predicted, average=None, labels=range(7)), atol=1e-6)
     saved = json.loads((output_dir / "results.json").read_text())
     assert saved["images"] == 14 and saved["top1_error"] == pytest.approx(found.top1.error)
-    assert "No published number applies" in (output_dir / "report.md").read_text()
+    assert "No published result applies" in (output_dir / "report.md").read_text()
 
 
 def test_places_give_scikit_learns_top_k():
@@ -199,7 +199,7 @@ def test_published_row_stands_beside_a_thousand_classes(tmp_path):
         ({"scales": (0,)}, r"--scales must be at least 1\. Received: 0"),
         ({"scales": (24, 24)}, "Scales must be different"),
         ({"scales": (24,), "crops": "nine"}, r"--crops must be one of center, three, ten\. Received: 'nine'"),
-        ({"scales": (24,), "data": "digits"}, "has 7 outputs and 'digits' has 10 classes"),
+        ({"scales": (24,), "data": "digits"}, "has 7 outputs, but 'digits' has 10 classes"),
         ({"weights": "missing.keras"}, "No model found at 'missing.keras'"),
         ({}, "give --scales"),
     ],
@@ -285,8 +285,8 @@ def test_logits_are_made_probabilities_before_they_are_averaged(trained, tmp_pat
     for one, other in zip(logits, probabilities, strict=True):
         assert one["predicted"] == other["predicted"]
         assert float(one["probability of predicted"]) == pytest.approx(float(other["probability of predicted"]), abs=2e-6)
-    assert "The network gives logits" in (tmp_path / "logits" / "report.md").read_text()
-    assert "The network gives logits" not in (tmp_path / "probabilities" / "report.md").read_text()
+    assert "The network returns logits" in (tmp_path / "logits" / "report.md").read_text()
+    assert "The network returns logits" not in (tmp_path / "probabilities" / "report.md").read_text()
 
 
 def test_few_classes_have_no_top_5(tmp_path):
@@ -295,7 +295,7 @@ def test_few_classes_have_no_top_5(tmp_path):
     found = evaluated(tmp_path, tmp_path / "out")
     assert found.top5 is None and found.settings["scales"] == (24,)
     assert {row["top-5 recall"] for row in read_csv(tmp_path / "out" / "per_class.csv")} == {""}
-    with pytest.raises(ValueError, match=r"takes images of 24 pixels only; --crop_size=24 cuts them\. Received: 32"):
+    with pytest.raises(ValueError, match=r"accepts only images of 24 pixels: give --crop_size=24\. Received: 32"):
         evaluated(tmp_path, tmp_path / "other", scales=(32,))
 
 
@@ -345,8 +345,8 @@ def test_saved_models_without_an_image_signature_are_refused(tmp_path):
     tf.saved_model.save(module, str(tmp_path / "strings"), signatures={"serving_default": module.lengths})
     (tmp_path / "empty").mkdir()
     for name, message in (
-        ("none", "It has the signatures"),
-        ("strings", "It takes"),
+        ("none", "Its signatures"),
+        ("strings", "Received: inputs"),
         ("empty", "neither a run directory nor a SavedModel"),
     ):
         with pytest.raises(ValueError, match=message):

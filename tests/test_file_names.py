@@ -69,7 +69,7 @@ def test_images_of_any_name(tmp_path, cache_bytes, verify):
 def test_bad_images_of_any_name_are_named(tmp_path):
     root = write_folder(tmp_path / "set")
     (root / "cat" / f"{LATIN}.jpg").write_bytes(b"\xff\xd8\xff\xe0 no more")
-    with pytest.raises(InputError, match=r"1 of 11 images cannot be used; .*set/cat/caf\\xe9\.jpg does not decode"):
+    with pytest.raises(InputError, match=r"1 of 11 images cannot be used; .*set/cat/caf\\xe9\.jpg cannot be decoded"):
         folder(str(root))
     assert [printable(name) for name in folder(str(root), verify=False).find_unreadable()] == [str(root / "cat" / "caf\\xe9.jpg")]
     data = folder(str(root), skip_corrupt=True)
@@ -113,35 +113,35 @@ def test_pairs_of_any_name(tmp_path):
     score_test_split(network, data, SegmentationProtocol(), 8, tmp_path / "out", masks=True, shown=2)
     assert {file.name for file in (tmp_path / "out" / "predictions").iterdir()} == {"caf\\xe9.png", "猫.png"}
     (tmp_path / "trainannot" / f"{LATIN}.png").write_bytes(b"")
-    with pytest.raises(InputError, match=r"trainannot/caf\\xe9\.png is no PNG"):
+    with pytest.raises(InputError, match=r"trainannot/caf\\xe9\.png is not a PNG"):
         load_segmentation_data(f"pairs:{tmp_path},classes=2")
 
 
 def test_a_path_of_other_bytes_is_refused_in_one_line(tmp_path, capsys, monkeypatch):
     root = write_folder(tmp_path / LATIN)
-    with pytest.raises(InputError, match=r"The path '.*/caf\\xe9' is no UTF-8: rename its folders, or give a link to it"):
+    with pytest.raises(InputError, match=r"The path '.*/caf\\xe9' is not valid UTF-8: rename its folders, or give a link to it"):
         parse_name(f"folder:{root}", CLASSIFICATION)
     (tmp_path / "link").symlink_to(root)
     assert load_data(f"folder:{tmp_path / 'link'}").train.size == 8
     line = refused(capsys, monkeypatch, "train", f"--output_dir={tmp_path / 'run'}", f"--data=folder:{root}")
-    assert "caf\\xe9' is no UTF-8" in line
+    assert "caf\\xe9' is not valid UTF-8" in line
 
 
 # ---- names of classes
 
 
 BAD_NAMES = [
-    ("a\nb", r"'a\\nb' .* holds a line break"),
-    ("a\rb", r"'a\\rb' .* holds a line break"),
-    ("a\tb", r"'a\\tb' .* holds a line break or another control character"),
-    ("a\u2028b", r"'a\\u2028b' .* holds a line break"),
-    ("a\x85b", r"'a\\x85b' .* holds a line break"),
-    ("a\x0bb", r"'a\\x0bb' .* holds a line break"),
-    ("\x1b[31mred", r"'\\x1b\[31mred' .* holds a line break"),
-    (" a", "' a' .* begins or ends with a blank"),
-    ("a ", "'a ' .* begins or ends with a blank"),
-    ("a\xa0", "begins or ends with a blank"),
-    (LATIN, r"'caf\\xe9' .* holds bytes that are no UTF-8"),
+    ("a\nb", r"'a\\nb' .* contains a line break"),
+    ("a\rb", r"'a\\rb' .* contains a line break"),
+    ("a\tb", r"'a\\tb' .* contains a line break or another control character"),
+    ("a\u2028b", r"'a\\u2028b' .* contains a line break"),
+    ("a\x85b", r"'a\\x85b' .* contains a line break"),
+    ("a\x0bb", r"'a\\x0bb' .* contains a line break"),
+    ("\x1b[31mred", r"'\\x1b\[31mred' .* contains a line break"),
+    (" a", "' a' .* begins or ends with white space"),
+    ("a ", "'a ' .* begins or ends with white space"),
+    ("a\xa0", "begins or ends with white space"),
+    (LATIN, r"'caf\\xe9' .* contains bytes that are not UTF-8"),
 ]
 
 
@@ -155,7 +155,7 @@ def test_class_folders_of_bad_names(tmp_path, name, message):
         parse_name(f"folder:{root}", CLASSIFICATION)
 
 
-@pytest.mark.parametrize(("name", "message"), [*BAD_NAMES[:-1], ("", "'' .* is empty"), ("  ", "is empty"), (7, "7 .* is no text")])
+@pytest.mark.parametrize(("name", "message"), [*BAD_NAMES[:-1], ("", "'' .* is empty"), ("  ", "is empty"), (7, "7 .* is not text")])
 def test_bad_names_of_runs_and_indices(tmp_path, name, message):
     source = Source("run", SAVED_MODEL, tmp_path, Facts(class_names=("b", name), classes=2))
     with pytest.raises(InputError, match=rf"{message}"):
@@ -184,13 +184,13 @@ def test_files_of_class_names(tmp_path, content, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"a\n\nb\n", r"The class name '' \(class 1\) of the file of one class name a line .*names\.txt is empty"),
+        (b"a\n\nb\n", r"The class name '' \(class 1\) is empty; .*names\.txt, which must have one class name per line"),
         (b"a\nb\n\n", "class 2.* is empty"),
-        (b"a\n b\n", "' b' .* begins or ends with a blank"),
+        (b"a\n b\n", "' b' .* begins or ends with white space"),
         (b"a\nb\tc\n", r"'b\\tc' .* another control character"),
-        (b"a\ncaf\xe9\n", r"is no UTF-8 text: line 2 is 'caf\\xe9'\. Save it as UTF-8"),
-        ("a\nb\n".encode("utf-16"), r"is no UTF-8 text \(UTF-16\?\)"),
-        (b"a\0b\n", "is no UTF-8 text"),
+        (b"a\ncaf\xe9\n", r"is not UTF-8 text: line 2 is 'caf\\xe9'\. Save it as UTF-8"),
+        ("a\nb\n".encode("utf-16"), r"is not UTF-8 text \(perhaps UTF-16\)"),
+        (b"a\0b\n", "is not UTF-8 text"),
     ],
 )
 @pytest.mark.parametrize("command", ["predict", "export"])
@@ -211,7 +211,7 @@ def test_labels_of_an_export_are_lines_and_nothing_else(tmp_path):
     (tmp_path / "1" / "assets" / "labels.txt").write_text("a\u2028b\nc\n", encoding="utf-8")
     source = find_source(str(tmp_path))
     assert source.facts.class_names == ("a\u2028b", "c")
-    with pytest.raises(InputError, match=r"'a\\u2028b' .* --class_names .* line break"):
+    with pytest.raises(InputError, match=r"'a\\u2028b' .* --class_names .* contains a line break"):
         class_names(source, 2, "", lambda data: ())
 
 
@@ -268,7 +268,7 @@ def test_lists_of_whole_paths(listed, monkeypatch):
     (listed / "train.txt").write_text(f"{listed}/pictures/0.jpg {listed}/labels/0.png\n~/pictures/1.jpg ~/labels/1.png\n")
     assert load(listed).train.size == 2
     (listed / "train.txt").write_text("~nobody_of_that_name/1.jpg labels/1.png\n")
-    with pytest.raises(InputError, match=r"names 1 files that are not there: .*~nobody_of_that_name/1\.jpg"):
+    with pytest.raises(InputError, match=r"lists 1 files that do not exist: .*~nobody_of_that_name/1\.jpg"):
         load(listed)
 
 
@@ -278,10 +278,10 @@ def test_lists_of_other_bytes(listed):
     (listed / "train.txt").write_bytes(b"pictures/caf\xe9.jpg labels/1.png\n")
     assert load(listed).train.name_of(0) == "caf\\xe9"
     (listed / "train.txt").write_bytes("pictures/café.jpg labels/1.png\n".encode())
-    with pytest.raises(InputError, match=r"names 1 files that are not there: .*café\.jpg"):
+    with pytest.raises(InputError, match=r"lists 1 files that do not exist: .*café\.jpg"):
         load(listed)
     (listed / "train.txt").write_bytes("\n".join(LINES).encode("utf-16"))
-    with pytest.raises(InputError, match=r"The list of images and masks .*train\.txt is no UTF-8 text \(UTF-16\?\): save it as UTF-8"):
+    with pytest.raises(InputError, match=r"The list of images .*train\.txt is not UTF-8 text \(perhaps UTF-16\): save it as UTF-8"):
         load(listed)
 
 
@@ -289,10 +289,10 @@ def test_lists_with_repeated_entries(listed, caplog):
     (listed / "train.txt").write_text("\n".join([*LINES, LINES[0], LINES[0]]))
     assert load(listed).train.size == 2
     (once, shared) = [record.message for record in caplog.records]
-    assert once == f"{listed / 'train.txt'} names 1 images more than once, each of which is taken once: {listed / 'pictures' / '0.jpg'}"
-    assert shared == f"1 test images are training images too: {listed / 'pictures' / '0.jpg'}"
+    assert once == f"{listed / 'train.txt'} lists 1 images more than once; each is used once: {listed / 'pictures' / '0.jpg'}"
+    assert shared == f"1 test images are also training images: {listed / 'pictures' / '0.jpg'}"
     (listed / "train.txt").write_text("\n".join([*LINES, "pictures/0.jpg labels/1.png"]))
-    with pytest.raises(InputError, match=r"gives 1 images two masks: .*pictures/0\.jpg"):
+    with pytest.raises(InputError, match=r"lists 1 images with two different masks: .*pictures/0\.jpg"):
         load(listed)
 
 
@@ -400,13 +400,17 @@ def test_the_bytes_tell_an_archive(tmp_path, ending, pack):
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (idx_bytes(IMAGES), idx_bytes(LABELS)[:-1], r"train-labels.* truncated or damaged: its header says \(4,\), it holds 3 values"),
-        (idx_bytes(IMAGES), idx_bytes(LABELS) + b"\0", r"says \(4,\), it holds more than 4 values"),
-        (idx_bytes(IMAGES)[:-20], idx_bytes(LABELS), r"its header says \(4, 6, 6\), it holds 124 values"),
-        (idx_bytes(IMAGES)[:9], idx_bytes(LABELS), "its header says nothing, it holds 0 values"),
-        (struct.pack(">BBBB3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1), idx_bytes(LABELS), r"train-images.*(cannot be read|holds 0)"),
-        (idx_bytes(IMAGES[:0]), idx_bytes(LABELS[:0]), r"holds no pixel: its sizes are \(0, 6, 6\)"),
-        (idx_bytes(IMAGES[:, :0]), idx_bytes(LABELS), r"holds no pixel: its sizes are \(4, 0, 6\)"),
+        (idx_bytes(IMAGES), idx_bytes(LABELS)[:-1], r"train-labels.* truncated or damaged: its header states \(4,\), it contains 3 values"),
+        (idx_bytes(IMAGES), idx_bytes(LABELS) + b"\0", r"states \(4,\), it contains more than 4 values"),
+        (idx_bytes(IMAGES)[:-20], idx_bytes(LABELS), r"its header states \(4, 6, 6\), it contains 124 values"),
+        (idx_bytes(IMAGES)[:9], idx_bytes(LABELS), "its header states nothing, it contains 0 values"),
+        (
+            struct.pack(">BBBB3I", 0, 0, 8, 3, 2**32 - 1, 2**32 - 1, 2**32 - 1),
+            idx_bytes(LABELS),
+            r"train-images.*(be read|contains 0)",
+        ),
+        (idx_bytes(IMAGES[:0]), idx_bytes(LABELS[:0]), r"contains no pixels: its shape is \(0, 6, 6\)"),
+        (idx_bytes(IMAGES[:, :0]), idx_bytes(LABELS), r"contains no pixels: its shape is \(4, 0, 6\)"),
     ],
 )
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
@@ -421,7 +425,7 @@ def test_headers_that_lie(tmp_path, images, labels, message, pack):
 def test_an_archive_is_unpacked_no_further_than_its_header_says(tmp_path):
     write_idx_set(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx_bytes(LABELS) + bytes(1 << 28)))
-    with pytest.raises(InputError, match="it holds more than 4 values"):
+    with pytest.raises(InputError, match="it contains more than 4 values"):
         load_data(f"idx:{tmp_path}")
 
 
@@ -447,7 +451,7 @@ def test_one_class_of_idx_files(tmp_path):
     write_idx_set(tmp_path)
     for part in ("train", "t10k"):
         (tmp_path / f"{part}-labels-idx1-ubyte.gz").write_bytes(idx_bytes(0 * LABELS))
-    with pytest.raises(InputError, match=r"idx:.* has 1 class: '0'\. Classification is between two classes"):
+    with pytest.raises(InputError, match=r"idx:.* has 1 class: '0'\. Classification needs at least two classes"):
         load_data(f"idx:{tmp_path}")
 
 
@@ -473,7 +477,7 @@ def test_a_folder_that_cannot_be_written_is_counted_each_time(tmp_path, number, 
     data = load_data(f"tfrecord:{tmp_path}")
     assert (data.train.size, data.class_names) == (3, ("0", "1", "2"))
     assert [record.message for record in caplog.records] == [
-        f"{tmp_path / 'index.json'} cannot be written ({os.strerror(number)}): the records are counted anew each time"
+        f"{tmp_path / 'index.json'} cannot be written ({os.strerror(number)}): the records will be counted again each time"
     ]
     assert {path.name for path in tmp_path.iterdir()} == {"train-00000-of-00001", "validation-00000-of-00001"}
     monkeypatch.undo()
@@ -500,14 +504,14 @@ def test_a_folder_that_cannot_be_written_is_counted_each_time(tmp_path, number, 
 def test_a_damaged_index_is_named(tmp_path, content):
     write_shards(tmp_path)
     (tmp_path / "index.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"index\.json is damaged: delete it to have it written anew"):
+    with pytest.raises(InputError, match=r"index\.json is damaged: delete it to have it rebuilt"):
         load_data(f"tfrecord:{tmp_path}")
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ((), "hold no record"),
+        ((), "contain no records"),
         ((0, 0), "has 1 class: '0'"),
         ((0, 10**9), r"go up to 1,000,000,000: for more than 100,000 classes write an index\.json"),
         ((-1, 0), "must start at 0 or 1"),
@@ -525,7 +529,7 @@ def test_shards_that_are_not_there_and_what_is_no_shard(tmp_path, caplog):
     (tmp_path / "train-notes").mkdir()
     assert load_data(f"tfrecord:{tmp_path}").train.size == 6
     assert [record.message for record in caplog.records] == [
-        f"1 shards like train-00000-of-00003 are not in {tmp_path}: only the others are used"
+        f"1 shards of the series of train-00000-of-00003 are missing in {tmp_path}: only those present are used"
     ]
     (tmp_path / "train-00001-of-00003").symlink_to("nowhere")
     with pytest.raises(InputError, match=r"1 shards in .* cannot be read: train-00001-of-00003 is a broken link to nowhere"):

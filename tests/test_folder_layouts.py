@@ -76,7 +76,7 @@ def test_test_images_without_classes_are_left_out_in_words(tmp_path, unlabelled)
     layout = find_class_folders(tree(tmp_path, *classes("train", "val"), *unlabelled))
     assert (layout.test, layout.validation) == (tmp_path / "val", None)
     (note,) = layout.notes
-    assert note.startswith(f"'{tmp_path / 'test'}' has no class folders, ") and note.endswith("left out; 'val' is the test part")
+    assert note.startswith(f"'{tmp_path / 'test'}' has no class folders, ") and note.endswith("ignored; 'val' is the test part")
 
 
 def test_a_part_is_had_by_any_of_its_names(tmp_path):
@@ -85,7 +85,7 @@ def test_a_part_is_had_by_any_of_its_names(tmp_path):
     data = folder(str(tmp_path))
     assert [data.part(name).size for name in ("Valid", "val", "VALIDATION", "extra")] == [6, 6, 6, 4]
     for name in ("train", "training", "test"):
-        with pytest.raises(InputError, match=r"has no part .* beside its training images; its folders: Extra, Train, Valid"):
+        with pytest.raises(InputError, match=r"has no part .* other than its training images. Its folders: Extra, Train, Valid"):
             data.part(name)
 
 
@@ -96,7 +96,8 @@ def test_that_is_said_once(tmp_path, caplog):
     data = folder(str(tmp_path))
     assert (data.train.size, data.test.size, data.validation) == (10, 10, None)
     assert [record.message for record in caplog.records] == [
-        f"'{tmp_path / 'test'}' has no class folders, but 2 images itself: it has no labels and is left out; 'val' is the test part"
+        f"'{tmp_path / 'test'}' has no class folders, but directly contains 2 images: it has no labels and is ignored; "
+        "'val' is the test part"
     ]
 
 
@@ -116,26 +117,26 @@ def test_classes_that_only_sound_like_parts(tmp_path, names):
     layout = find_class_folders(tree(tmp_path, *(f"{name}/0.jpg" for name in names)))
     assert (layout.class_names, layout.test) == (tuple(sorted(names)), None)
     assert len(layout.notes) == sum(name in ("train", "valid") for name in names)
-    assert all("is taken as a class" in note for note in layout.notes)
+    assert all("is treated as a class" in note for note in layout.notes)
 
 
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (classes("train", "val", "Valid"), r"'Valid', 'val' in .* mean the same part: its parts are called train"),
-        (classes("train", "Train", "test"), r"'Train', 'train' in .* mean the same part"),
-        (classes("training", "train", "test"), r"'train', 'training' in .* mean the same part"),
-        (classes("train", "holdout"), r"no part to test on; its parts are called .*Beside it: 'holdout'; if that .* rename it"),
-        (classes("train"), r"no part to test on; .*Or give '.*/train' as the data set: a fifth"),
-        ([*flat("train"), *flat("holdout")], "'holdout', 'train', which look like parts and not like classes"),
-        ([*flat("train"), *flat("test")], r"train' has no class folders: but 2 images itself.*such as train/cat and train/dog"),
-        (["train/", *classes("test")], r"train' has no class folders: and no image"),
-        ([*classes("train"), *flat("test")], r"test' has no class folders, but 2 images itself: images without labels cannot be tested on"),
-        ([*classes("train"), *flat("test"), "val/"], r"test' has no class.*val' has no class folders, and no image: images without"),
-        (classes("test", "val"), "'test', 'val' and no training images"),
-        (classes("test"), "'test' and no training images"),
-        ([*flat("cat"), *flat("dog"), *flat("test")], r"'test' beside 'cat', 'dog': a part beside classes\?"),
-        ([*flat("cat"), *flat("dog"), *classes("valid")], r"'valid' beside 'cat', 'dog': a part beside classes\?"),
+        (classes("train", "val", "Valid"), r"'Valid', 'val' in .* name the same part: parts must be named train"),
+        (classes("train", "Train", "test"), r"'Train', 'train' in .* name the same part"),
+        (classes("training", "train", "test"), r"'train', 'training' in .* name the same part"),
+        (classes("train", "holdout"), r"no test part; parts must be named .*Other folders: 'holdout'; if .* rename it"),
+        (classes("train"), r"no test part; .*Alternatively, give '.*/train' as the data set: a fifth"),
+        ([*flat("train"), *flat("holdout")], "'holdout', 'train', which look like parts, not like classes"),
+        ([*flat("train"), *flat("test")], r"train' has no class folders, but directly contains 2 images.*such as train/cat and train/dog"),
+        (["train/", *classes("test")], r"train' has no class folders, and no images"),
+        ([*classes("train"), *flat("test")], r"test' has no class folders, but directly contains 2 images: testing needs labelled"),
+        ([*classes("train"), *flat("test"), "val/"], r"test' has no class.*val' has no class folders, and no images: testing needs"),
+        (classes("test", "val"), "'test', 'val' but no training images"),
+        (classes("test"), "'test' but no training images"),
+        ([*flat("cat"), *flat("dog"), *flat("test")], r"'test' next to 'cat', 'dog': is this a part next to classes\?"),
+        ([*flat("cat"), *flat("dog"), *classes("valid")], r"'valid' next to 'cat', 'dog': is this a part next to classes\?"),
         (classes("training_set", "test_set"), "'test_set', 'training_set', which look like parts"),
         (classes("seg_train", "seg_test"), "'seg_test', 'seg_train', which look like parts"),
         (classes("train2017", "val2017"), "'train2017', 'val2017', which look like parts"),
@@ -143,8 +144,8 @@ def test_classes_that_only_sound_like_parts(tmp_path, names):
         ([*flat("train_images"), *flat("test_images")], "which look like parts"),
         ([*flat("train"), *flat("trainannot")], "which look like parts"),
         (classes("fold 1", "fold 2", "fold 3"), "'fold 1', 'fold 2', 'fold 3', which look like parts"),
-        ([*flat("images"), *flat("masks")], "which are no classes: training on masks is train-segmentation's"),
-        ([*flat("JPEGImages"), *flat("SegmentationClass"), "ImageSets/Segmentation/train.txt"], "which are no classes"),
+        ([*flat("images"), *flat("masks")], "which are not classes: train-segmentation trains on masks"),
+        ([*flat("JPEGImages"), *flat("SegmentationClass"), "ImageSets/Segmentation/train.txt"], "which are not classes"),
     ],
 )
 def test_open_layouts_are_refused(tmp_path, files, message):
@@ -161,13 +162,13 @@ def test_open_layouts_are_refused(tmp_path, files, message):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        (flat("cat"), r"holds one class folder, 'cat': classification is between two classes at least, each with a folder of its own\.$"),
-        (classes("photos"), r"one class folder, 'photos'.*Did you mean '.*/photos', which holds 'cat', 'dog'\?$"),
-        (classes("photos/images"), r"one class folder, 'photos'.*Did you mean '.*/photos/images', which holds 'cat', 'dog'\?$"),
-        (classes("set/train", "set/test"), r"Did you mean '.*/set', which holds 'test', 'train'\?$"),
-        (classes("train", "test", names=("cat",)), "train' holds one class folder, 'cat'"),
-        (["a.jpg", "b.jpg"], "has no class folders, but 2 images itself; folder: takes one sub-folder"),
-        ([], "has no class folders; folder: takes one sub-folder"),
+        (flat("cat"), r"contains a single class folder, 'cat'\. Classification needs at least two classes, each with its own folder\.$"),
+        (classes("photos"), r"a single class folder, 'photos'.*Did you mean '.*/photos', which contains 'cat', 'dog'\?$"),
+        (classes("photos/images"), r"a single class folder, 'photos'.*Did you mean '.*/photos/images', which contains 'cat', 'dog'\?$"),
+        (classes("set/train", "set/test"), r"Did you mean '.*/set', which contains 'test', 'train'\?$"),
+        (classes("train", "test", names=("cat",)), "train' contains a single class folder, 'cat'"),
+        (["a.jpg", "b.jpg"], "has no class folders but directly contains 2 images; folder: needs one sub-folder"),
+        ([], "has no class folders; folder: needs one sub-folder"),
     ],
 )
 def test_one_class_is_none(tmp_path, files, message):
@@ -180,20 +181,20 @@ def test_the_command_ends_with_one_line(tmp_path, capsys, monkeypatch, command):
     tree(tmp_path / "set", *classes("train", "holdout"))
     output = {"train": "output_dir", "write-tfrecords": "output"}[command]
     line = refused(capsys, monkeypatch, command, f"--{output}={tmp_path / 'out'}", f"--data=folder:{tmp_path / 'set'}")
-    assert "Beside it: 'holdout'" in line and not (tmp_path / "out").exists()
+    assert "Other folders: 'holdout'" in line and not (tmp_path / "out").exists()
 
 
 def test_a_link_to_itself_does_not_go_on_for_ever(tmp_path):
     (tmp_path / "only").mkdir()
     (tmp_path / "only" / "again").symlink_to(tmp_path)
-    with pytest.raises(InputError, match="one class folder, 'only'"):
+    with pytest.raises(InputError, match="a single class folder, 'only'"):
         find_class_folders(tmp_path)
 
 
 def test_one_class_of_other_sources():
     assert check_two_classes(["a", "b"], "idx:x") == ("a", "b")
     for names in (["a"], []):
-        with pytest.raises(InputError, match=r"^idx:x has \d class.*between two classes at least"):
+        with pytest.raises(InputError, match=r"^idx:x has \d class.*needs at least two classes"):
             check_two_classes(names, "idx:x")
 
 
@@ -251,10 +252,10 @@ def test_folder_of_many_small_classes(tmp_path):
     write_folder(tmp_path, tuple(f"class {k}" for k in range(12)), count=2)
     data = folder(str(tmp_path), verify=False)
     assert sorted(data.train.labels) == sorted(data.test.labels) == list(range(12))
-    with pytest.raises(InputError, match=r"none would be left to train on of 12 of the 12 classes, of which the smallest has 1\..*none"):
+    with pytest.raises(InputError, match=r"no images of 12 of the 12 classes \(the smallest has 1\) would be left .*none"):
         with_validation(data, "auto", seed=0)
     (tmp_path / "class 3" / "0.jpg").unlink()
-    with pytest.raises(InputError, match=r"fewer than two images: none could be held out for testing \(class 3\)"):
+    with pytest.raises(InputError, match=r"fewer than two images, from which none can be held out for testing: class 3"):
         folder(str(tmp_path), verify=False)
 
 
@@ -296,7 +297,7 @@ def test_junk_is_passed_over_at_every_depth_and_counted(tmp_path, caplog, place)
     data = folder(str(tmp_path))
     assert (data.class_names, data.train.size + data.test.size) == (("cat", "dog"), 11)
     (record,) = caplog.records
-    assert record.message.startswith(f"Passed over in {tmp_path}: {len(JUNK)} hidden or other programs' files and folders (")
+    assert record.message.startswith(f"Skipped in {tmp_path}: {len(JUNK)} files and folders that are hidden or belong to other programs (")
     assert "; and 11 more" in record.message
 
 
@@ -310,9 +311,9 @@ def test_junk_in_parts_and_pairs(tmp_path, caplog):
     tree(tmp_path / "b", "train/._0.jpg", "trainannot/._0.png", "train/@eaDir/0.jpg/x.jpg", "testannot/Thumbs.db", "__MACOSX/train/0.jpg")
     data = folder(str(tmp_path / "a"))
     assert (data.class_names, data.train.size) == (("cat", "dog"), 10)
-    assert "3 hidden" in caplog.records[0].message
+    assert "3 files and folders that are hidden" in caplog.records[0].message
     assert load_segmentation_data(f"pairs:{tmp_path / 'b'},classes=2").train.size == 2
-    assert "4 hidden" in caplog.records[1].message and len(caplog.records) == 2
+    assert "4 files and folders that are hidden" in caplog.records[1].message and len(caplog.records) == 2
 
 
 def test_what_is_junk():
@@ -326,8 +327,8 @@ def test_images_of_other_formats_and_beside_the_classes_are_counted(tmp_path, ca
     tree(tmp_path, "train/cat/a.webp", "train/cat/b.WEBP", "train/dog/c.tif", "train/stray.jpg")
     assert folder(str(tmp_path)).train.size == 10
     assert [record.message for record in caplog.records] == [
-        f"Left out 1 images beside the class folders, which have no class: {tmp_path / 'train' / 'stray.jpg'}",
-        f"Passed over in {tmp_path}: images that are neither JPEG nor PNG by their names (1 .tif, 2 .webp)",
+        f"Skipped 1 images outside the class folders, which have no class: {tmp_path / 'train' / 'stray.jpg'}",
+        f"Skipped in {tmp_path}: images whose endings are neither JPEG's nor PNG's (1 .tif, 2 .webp)",
     ]
 
 
@@ -346,7 +347,7 @@ def test_a_broken_link_is_named_at_once(tmp_path, verify, caplog):
         folder(str(tmp_path), verify=verify)
     data = folder(str(tmp_path), verify=verify, skip_corrupt=True)
     assert data.train.size + data.test.size == 10
-    assert "Left out 2 that cannot be read: " in caplog.text
+    assert "Skipped 2 files, links or folders that cannot be read: " in caplog.text
 
 
 @pytest.mark.parametrize("place", ["cat/more", "emu"])
@@ -391,7 +392,7 @@ def test_links_in_circles_and_twice(tmp_path, caplog):
         [f"{k}.jpg" for k in range(5)] + [f"inner/{k}.jpg" for k in range(5)]
     )
     folder(str(tmp_path))
-    assert "links to folders that they lie in (" in caplog.text and "inner/up" in caplog.text
+    assert "links to folders that contain them (" in caplog.text and "inner/up" in caplog.text
 
 
 def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
@@ -471,10 +472,10 @@ def test_parts_of_pairs_in_other_folders_and_lists(tmp_path):
 
 def test_parts_of_pairs_that_mean_the_same(tmp_path):
     write_pairs(tmp_path, "train", "val", "Valid")
-    with pytest.raises(InputError, match=r"'val' and 'valid' in .* mean the same part"):
+    with pytest.raises(InputError, match=r"'val' and 'valid' in .* name the same part"):
         load_segmentation_data(f"pairs:{tmp_path},classes=2")
     write_pairs(tmp_path, "Val")
-    with pytest.raises(InputError, match=r"'Val' and 'val' in .* mean the same: leave one"):
+    with pytest.raises(InputError, match=r"'Val' and 'val' in .* differ only in letter case: keep one"):
         load_segmentation_data(f"pairs:{tmp_path},classes=2")
 
 
@@ -483,5 +484,5 @@ def test_test_images_without_masks_are_left_out_in_words(tmp_path, caplog):
     write_pairs(tmp_path, "test", annotated=False)
     assert load_segmentation_data(f"pairs:{tmp_path},classes=2").test.name_of(0) == "val 0"
     assert [record.message for record in caplog.records] == [
-        f"'test' in {tmp_path} has images and no masks: it is left out; 'val' is the test part"
+        f"'test' in {tmp_path} has images but no masks: it is ignored; 'val' is the test part"
     ]

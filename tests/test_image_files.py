@@ -58,21 +58,21 @@ def header_of_png(width, height):
 
 # What cannot be used, and what is said of it.
 REFUSED = {
-    "webp": (picture("WEBP"), "is an image of the format WEBP, not JPEG or PNG"),
-    "gif": (picture("GIF"), "is an image of the format GIF, not JPEG or PNG"),
-    "bmp": (picture("BMP"), "is an image of the format BMP, not JPEG or PNG"),
-    "tiff": (picture("TIFF"), "is an image of the format TIFF, not JPEG or PNG"),
-    "jpeg2000": (picture("JPEG2000"), "is an image of the format JPEG2000, not JPEG or PNG"),
+    "webp": (picture("WEBP"), "is an image in WEBP format, not JPEG or PNG"),
+    "gif": (picture("GIF"), "is an image in GIF format, not JPEG or PNG"),
+    "bmp": (picture("BMP"), "is an image in BMP format, not JPEG or PNG"),
+    "tiff": (picture("TIFF"), "is an image in TIFF format, not JPEG or PNG"),
+    "jpeg2000": (picture("JPEG2000"), "is an image in JPEG2000 format, not JPEG or PNG"),
     "empty": (b"", "is empty"),
-    "text": (b"<!DOCTYPE html><html></html>", "is no image (it begins with b'<!DOCTYP'), not JPEG or PNG"),
-    "signature": (images.PNG_SIGNATURE, "does not decode (the bytes are neither JPEG nor PNG)"),
-    "cut-jpeg": (picture()[:500], "does not decode (Invalid JPEG data"),
-    "cut-png": (picture("PNG")[:500], "does not decode (Invalid PNG data"),
+    "text": (b"<!DOCTYPE html><html></html>", "is in an unknown format (it begins with b'<!DOCTYP'), not JPEG or PNG"),
+    "signature": (images.PNG_SIGNATURE, "cannot be decoded (the bytes are neither JPEG nor PNG)"),
+    "cut-jpeg": (picture()[:500], "cannot be decoded (Invalid JPEG data"),
+    "cut-png": (picture("PNG")[:500], "cannot be decoded (Invalid PNG data"),
     "long": (blank(100_000, 1), "has 100000×1 pixels: one side is more than 200 times the other"),
     "tall": (blank(3, 700), "has 3×700 pixels: one side is more than 200 times the other"),
-    "many": (header_of_png(23_000, 23_000), "has 23000×23000 pixels, more than 89,478,485: --max_pixels=529000000 takes it"),
-    "most": (header_of_png(2**32 - 1, 2**32 - 1), "does not decode"),
-    "none": (header_of_png(0, 10), "does not decode"),
+    "many": (header_of_png(23_000, 23_000), "has 23000×23000 pixels, more than 89,478,485: --max_pixels=529000000 accepts it"),
+    "most": (header_of_png(2**32 - 1, 2**32 - 1), "cannot be decoded"),
+    "none": (header_of_png(0, 10), "cannot be decoded"),
 }
 # What can, though it is not as usual: the first picture of several, palettes, alpha, 1 and 16 bits.
 TAKEN = {
@@ -134,7 +134,7 @@ def test_channels_are_told():
 def test_limits_are_those_of_the_header():
     content = blank(300, 200)
     assert not images.image_problem(content, max_pixels=60_000)
-    assert images.image_problem(content, max_pixels=59_999) == "has 300×200 pixels, more than 59,999: --max_pixels=60000 takes it"
+    assert images.image_problem(content, max_pixels=59_999) == "has 300×200 pixels, more than 59,999: --max_pixels=60000 accepts it"
     # Nothing after the header is needed.
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than"):
         images.checked(tf.constant(header_of_png(9_500, 9_500)))
@@ -204,17 +204,17 @@ def test_what_is_verified_trains(tmp_path, caplog):
         folder(str(root), convert_rgb=True)
     with caplog.at_level(logging.WARNING):
         data = folder(str(root), convert_rgb=True, skip_corrupt=True)
-    assert f"Left out {len(REFUSED)} of" in caplog.text
+    assert f"Skipped {len(REFUSED)} of" in caplog.text
     seen = [seen_view(images.decode_rgb(raw), 16) for split in (data.train, data.test) for raw, _ in split.ordered()]
     assert len(seen) == 8 + len(TAKEN)
     # Not verified, it is named when it is reached.
     number, told = unreadable_files(folder(str(root), convert_rgb=True, verify=False))
-    assert number == len(REFUSED) and "bmp.jpg is an image of the format BMP" in told
+    assert number == len(REFUSED) and "bmp.jpg is an image in BMP format" in told
 
 
 def test_cmyk_needs_convert_rgb(tmp_path):
     root = str(write_classes(tmp_path / "set", {"cmyk": TAKEN["cmyk"]}))
-    with pytest.raises(InputError, match=r"cmyk.jpg is not RGB but CMYK \(--convert_rgb takes it as RGB\)"):
+    with pytest.raises(InputError, match=r"cmyk.jpg is not RGB but CMYK \(--convert_rgb converts it\)"):
         folder(root)
     assert folder(root, convert_rgb=True).train.size + folder(root, convert_rgb=True).test.size == 9
 
@@ -226,7 +226,7 @@ def test_training_names_the_file(tmp_path, capsys, verifies):
     with pytest.raises(SystemExit) as error:
         main([*arguments.split(), f"--output_dir={tmp_path / 'run'}", f"--{'' if verifies else 'no'}verify_images"])
     assert error.value.code == 2
-    assert "holiday.jpg is an image of the format WEBP, not JPEG or PNG" in capsys.readouterr().err
+    assert "holiday.jpg is an image in WEBP format, not JPEG or PNG" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["webp", "text", "many", "long", "cut-png"])
@@ -243,7 +243,7 @@ def test_predict_takes_more_pixels_when_told(tmp_path, capsys):
     arguments = ["predict", str(tmp_path / "page.png"), f"--weights={DIGITS}"]
     with pytest.raises(SystemExit):
         main([*arguments, "--max_pixels=1000"])
-    assert "--max_pixels=60000 takes it" in capsys.readouterr().err
+    assert "--max_pixels=60000 accepts it" in capsys.readouterr().err
     main([*arguments, "--max_pixels=60000"])
     assert "page.png" in capsys.readouterr().out
 
@@ -258,11 +258,11 @@ def test_records_that_cannot_be_used_are_named(tmp_path, capsys):
                 writer.write(tfrecord._record(content, label % 2))
     number, told = unreadable_files(load_data(f"tfrecord:{tmp_path}"))
     assert number == 2
-    assert "train-00000-of-00001, record 1 is an image of the format WEBP" in told and "record 3 has 100000×1 pixels" in told
+    assert "train-00000-of-00001, record 1 is an image in WEBP format" in told and "record 3 has 100000×1 pixels" in told
     arguments = f"--data=tfrecord:{tmp_path} --structure=16-0-1-1-1-0-0-0 --width=0.0625 --epochs=1 --batch_size=4 --crop_size=16"
     with pytest.raises(SystemExit) as error:
         main(["train", *arguments.split(), "--validation=none", f"--output_dir={tmp_path / 'run'}"])
-    assert error.value.code == 2 and "record 1 is an image of the format WEBP" in capsys.readouterr().err
+    assert error.value.code == 2 and "record 1 is an image in WEBP format" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("tag", [3, 6])
@@ -281,7 +281,7 @@ def test_masks_are_of_upright_images(tmp_path, caplog, tag):
     np.testing.assert_array_equal(image[..., 0] > 128, mask == 1)
     if tag == 6:
         Image.fromarray(PIXELS[..., 0] // 255).save(tmp_path / "trainannot" / "a.png")
-        with pytest.raises(InputError, match=r"a.png is 36×24 pixels, its image a.png 24×36 upright \(by EXIF orientation 6"):
+        with pytest.raises(InputError, match=r"a.png has 36×24 pixels, its image a.png 24×36 upright \(EXIF orientation 6"):
             load_segmentation_data(f"pairs:{tmp_path},classes=2")
 
 

@@ -152,7 +152,7 @@ def test_a_label_that_is_no_class_shows(label):
 
 def test_bad_arguments_are_named():
     labels, _, logits = random_batch(9)
-    with pytest.raises(InputError, match=r"7 classes behind it. Received: y_true \(4, 9, 10\), y_pred \(4, 9, 10, 6\)"):
+    with pytest.raises(InputError, match=r"an additional last axis of 7 classes. Received: y_true \(4, 9, 10\), y_pred \(4, 9, 10, 6\)"):
         SegmentationScores(7).update_state(labels, logits)
     with pytest.raises(InputError, match="shape of `y_true`"):
         SegmentationScores(CLASSES).update_state(labels[..., None], logits)

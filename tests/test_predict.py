@@ -90,7 +90,7 @@ def test_model_file_with_class_names(tmp_path, images, capsys):
         (("{image}", "--weights=a.weights.h5", "--model=A"), "No model found at 'a.weights.h5'"),
         (("{image}", "--weights=imagenet", "--model=A2"), "published for Model A and Model A1 only"),
         (("{image}", "--weights=cityscapes"), "segmentation network"),
-        (("{image}", "--output=sheet.jpg"), "--output is a .png file"),
+        (("{image}", "--output=sheet.jpg"), "--output must be a .png file"),
         (("{image}",), "The weights 'imagenet-a' were not found"),
     ],
 )

@@ -326,7 +326,7 @@ def test_segmentation_networks_that_take_pixels(tmp_path):
         done[name] = tf.saved_model.load(str(export(config).path))
     answers = [done[name].signatures["serving_default"](image_bytes=tf.constant(PHOTOGRAPHS[:1])) for name in ("inside", "plain")]
     np.testing.assert_allclose(answers[0]["scores"], answers[1]["scores"], atol=1e-3)
-    with pytest.raises(InputError, match=r"takes RGB values 0\.\.255"):
+    with pytest.raises(InputError, match=r"accepts RGB values 0\.\.255"):
         load_segmenter(SegmenterOptions(weights=str(tmp_path / "plain"), preprocessing="release"))
 
 
@@ -355,7 +355,7 @@ def test_of_our_own_exports_and_published_weights_the_preprocessing_is_known(net
     for preprocessing in ("", "none"):
         found = load_classifier(ModelOptions(weights=str(done.path), preprocessing=preprocessing))
         np.testing.assert_allclose(found.predict(pixels()), expected, atol=1e-4)
-    with pytest.raises(InputError, match=r"takes RGB values 0\.\.255.* leave out --preprocessing"):
+    with pytest.raises(InputError, match=r"accepts RGB values 0\.\.255.* omit --preprocessing"):
         load_classifier(ModelOptions(weights=str(done.path), preprocessing="release"))
     card = (done.path / "MODEL_CARD.md").read_text()
     assert "RGB / 255, less (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225); inside the graph" in card

@@ -105,17 +105,20 @@ GOOD_PALETTE = png(STORED, "P")
 JPEG = io.BytesIO()
 Image.fromarray(STORED).save(JPEG, "JPEG")
 BAD_MASKS = {
-    "RGB": (png(voc_palette()[STORED]), "is in RGB colours; a mask is a grey or palette PNG"),
-    "RGBA": (png(np.zeros((HEIGHT, WIDTH, 4), np.uint8)), "is in RGB colours with alpha"),
+    "RGB": (png(voc_palette()[STORED]), "is an RGB image; a mask must be a grey or palette PNG"),
+    "RGBA": (png(np.zeros((HEIGHT, WIDTH, 4), np.uint8)), "is an RGB image with alpha"),
     "grey and alpha": (png(np.zeros((HEIGHT, WIDTH, 2), np.uint8)), "is grey with alpha"),
-    "16 bits": (png(np.full((HEIGHT, WIDTH), 5, np.uint16)), "is a 16-bit PNG; a mask is .* of at most 8 bits"),
-    "JPEG": (JPEG.getvalue(), "is no PNG"),
-    "empty": (b"", "is no PNG"),
-    "short": (GOOD_PNG[:20], "is no PNG"),
-    "truncated": (GOOD_PNG[:-20], "does not decode"),
-    "damaged palette header": (GOOD_PALETTE[:20] + b"\xff" + GOOD_PALETTE[21:], "does not decode"),
-    "out of range": (png(STORED + 21), r"holds the value 21 at 600 pixels; values are 0\.\.20 for the 21 classes, 255 ignored"),
-    "several out of range": (png(STORED + np.arange(30, dtype=np.uint8)), "holds the value 21 at 20 pixels and 8 more such values"),
+    "16 bits": (png(np.full((HEIGHT, WIDTH), 5, np.uint16)), "is a 16-bit PNG; a mask must be .* of at most 8 bits"),
+    "JPEG": (JPEG.getvalue(), "is not a PNG"),
+    "empty": (b"", "is not a PNG"),
+    "short": (GOOD_PNG[:20], "is not a PNG"),
+    "truncated": (GOOD_PNG[:-20], "cannot be decoded"),
+    "damaged palette header": (GOOD_PALETTE[:20] + b"\xff" + GOOD_PALETTE[21:], "cannot be decoded"),
+    "out of range": (
+        png(STORED + 21),
+        r"holds the value 21 at 600 pixels; values are 0\.\.20 for the 21 classes and 255 \(ignored\)",
+    ),
+    "several out of range": (png(STORED + np.arange(30, dtype=np.uint8)), "holds the value 21 at 20 pixels and 8 other unknown values"),
 }
 
 
@@ -165,7 +168,7 @@ def test_voc(tmp_path):
     # SBD: more masks, and lists that give both files.
     write_image(root / "JPEGImages" / "2008_d.jpg", 3)
     write_mask(root / "SegmentationClassAug" / "2008_d.png", values(labels, 3))
-    with pytest.raises(ValueError, match=r"No list of images .*trainaug\.txt"):
+    with pytest.raises(ValueError, match=r"There is no list of images at .*trainaug\.txt"):
         load_segmentation_data(f"voc:{tmp_path}")
     (root / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("/JPEGImages/2008_d.jpg /SegmentationClassAug/2008_d.png\n")
     data = load_segmentation_data(f"voc:{tmp_path}")
@@ -174,7 +177,7 @@ def test_voc(tmp_path):
     assert load_segmentation_data(f"voc:{tmp_path},train=train").train.size == 2
 
     (root / "SegmentationClass" / "2007_c.png").unlink()
-    with pytest.raises(ValueError, match=r"val\.txt names 1 files that are not there: .*SegmentationClass/2007_c\.png$"):
+    with pytest.raises(ValueError, match=r"val\.txt lists 1 files that do not exist: .*SegmentationClass/2007_c\.png$"):
         load_segmentation_data(f"voc:{tmp_path}")
     with pytest.raises(ValueError, match=r"No folder JPEGImages in .* or its VOC2012"):
         load_segmentation_data(f"voc:{root / 'ImageSets'}")
@@ -192,7 +195,7 @@ def test_pascal_context(tmp_path):
     assert (data.classes, data.train.name_of(0), data.test.name_of(0)) == (60, "2008_0", "2008_1")
     np.testing.assert_array_equal(data.test.mask(0), labels.to_train()[values(labels, 1)])
     (lists / "val.txt").write_text("\n")
-    with pytest.raises(ValueError, match=r"val\.txt names no image"):
+    with pytest.raises(ValueError, match=r"val\.txt lists no images"):
         load_segmentation_data(f"pascal_context:{tmp_path}")
 
 
@@ -250,7 +253,7 @@ def test_pairs_of_folders(tmp_path):
     (root / "val").mkdir()
     (root / "valannot").mkdir()
     assert load_segmentation_data(f"pairs:{root},classes=11,ignore=11").test.name_of(1) == "1"
-    with pytest.raises(ValueError, match=r"val holds no file ending in \.jpg"):
+    with pytest.raises(ValueError, match=r"val contains no files ending in \.jpg"):
         load_segmentation_data(f"pairs:{root},classes=11,ignore=11,test=val")
     for k in range(7):
         write_image(root / "val" / f"alone {k}.png")
@@ -272,10 +275,10 @@ def test_pairs_in_other_folders_and_lists(tmp_path):
     data = load_segmentation_data(f"pairs:{tmp_path},classes=1")
     assert [data.train.name_of(k) for k in range(2)] == ["images_train_deep_er_a", "images_train_a"]  # "a" would be one file of predictions
     (tmp_path / "train.txt").write_text("images/train/a.jpg\n")
-    with pytest.raises(ValueError, match=r"train\.txt, line 1: an image and a mask"):
+    with pytest.raises(ValueError, match=r"train\.txt, line 1: must be an image and a mask"):
         load_segmentation_data(f"pairs:{tmp_path},classes=1")
     (tmp_path / "train.txt").write_text("images/train/a.jpg masks/b.png\n")
-    with pytest.raises(ValueError, match=r"train\.txt names 1 files that are not there: .*masks/b\.png"):
+    with pytest.raises(ValueError, match=r"train\.txt lists 1 files that do not exist: .*masks/b\.png"):
         load_segmentation_data(f"pairs:{tmp_path},classes=1")
 
 
@@ -290,9 +293,9 @@ def test_pairs_in_other_folders_and_lists(tmp_path):
         ("pairs:{},classes=2,ignore=-1", "whole numbers"),
         ("pairs:{},classes=300", "1 to 254 classes"),
         ("pairs:{},classes=3,ignore=2", "different whole numbers"),
-        ("pairs:{},classes=3,classes=2", "each once"),
-        ("pairs:{},classes=3,color=2", "takes the options train=…, test=…, classes=…, names=…, ignore=…"),
-        ("voc:{},classes=3", "takes the options train=…, test=…, each once"),
+        ("pairs:{},classes=3,classes=2", "each at most once"),
+        ("pairs:{},classes=3,color=2", "accepts the options train=…, test=…, classes=…, names=…, ignore=…"),
+        ("voc:{},classes=3", "accepts the options train=…, test=…, each at most once"),
         ("pairs:{}/nowhere,classes=3", "No folder at .*nowhere"),
         ("pairs:{},classes=3", "No 'train' part .*train and trainannot"),
         ("cityscapes:{}", "No folder leftImg8bit"),
@@ -312,8 +315,8 @@ def test_images_and_masks_that_do_not_fit(tmp_path):
     with pytest.raises(ValueError) as caught:
         load_segmentation_data(name)
     message = str(caught.value)
-    assert message.startswith("2 of 5 pairs") and f"{root / 'train' / '2.jpg'} does not decode" in message
-    assert f"{root / 'trainannot' / '0.png'} is 29×20 pixels, its image 0.jpg 30×20; they must be of one size" in message
+    assert message.startswith("2 of 5 pairs") and f"{root / 'train' / '2.jpg'} cannot be decoded" in message
+    assert f"{root / 'trainannot' / '0.png'} has 29×20 pixels, its image 0.jpg 30×20; the sizes must be equal" in message
     data = load_segmentation_data(name, verify=False)
     for index in (0, 2):
         with pytest.raises(tf.errors.OpError):

@@ -253,7 +253,7 @@ def test_every_device_gets_every_image_once():
             np.testing.assert_array_equal(labels, whole[2 * k + index][1])
         images, labels, _ = share[24]
         assert images.shape == (1, 8, 8, 3) and np.all(labels.numpy() == IGNORED)
-    with pytest.raises(ValueError, match=r"one to each of 10 devices\. Received: batch_size=12"):
+    with pytest.raises(ValueError, match=r"one image for each of 10 devices\. Received: batch_size=12"):
         batches(batch_size=12, share=Share(0, 2), parts=5)
 
 
@@ -271,8 +271,8 @@ def test_sizes_that_differ_stop_the_training():
     ("wrong", "message"),
     [
         ({"origin_size": 0}, r"--origin_size must be at least 1\. Received: 0"),
-        ({"scale_low": 0.0}, r"--scale_low must be above 0 and no more than --scale_high\. Received: 0\.0, 1\.3"),
-        ({"scale_low": 1.3, "scale_high": 0.7}, r"no more than --scale_high\. Received: 1\.3, 0\.7"),
+        ({"scale_low": 0.0}, r"--scale_low must be above 0 and at most --scale_high\. Received: 0\.0, 1\.3"),
+        ({"scale_low": 1.3, "scale_high": 0.7}, r"at most --scale_high\. Received: 1\.3, 0\.7"),
         ({"scale_high": -1.0}, r"--scale_high must not be negative\. Received: -1\.0"),
     ],
 )

@@ -206,11 +206,11 @@ def test_losses_in_testing_are_each_images_mean():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"frozen_batch_norm": True}, "give --nofrozen_batch_norm"),
+        ({"frozen_batch_norm": True}, "add --nofrozen_batch_norm"),
         ({"output_stride": 4}, "--output_stride must be one of 8, 16, 32"),
         ({"threshold": 1.5}, "--threshold must be between 0 and 1"),
         ({"min_kept": 0}, "--min_kept must be at least 1"),
-        ({"scale_low": 2.0}, "--scale_low must be above 0 and no more than --scale_high"),
+        ({"scale_low": 2.0}, "--scale_low must be above 0 and at most --scale_high"),
         ({"data": "folders:/nowhere"}, "Unknown segmentation data set"),
         ({"data": "voc:/nowhere"}, "No folder at '/nowhere'"),
         ({"test_steps": 3}, "test_steps.* must be a divisor of the output stride, 8"),
@@ -222,7 +222,7 @@ def test_bad_settings(options, words):
         Segmentation(SegmentationConfig(**{"output_dir": "unused", "data": "shapes", "frozen_batch_norm": False, **options}))
 
 
-@pytest.mark.parametrize(("flag", "words"), [("--frozen_batch_norm", "give --nofrozen"), ("--output_stride=32", "None or one of (16, 8)")])
+@pytest.mark.parametrize(("flag", "words"), [("--frozen_batch_norm", "add --nofrozen"), ("--output_stride=32", "None or one of (16, 8)")])
 def test_bad_input_gives_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, flag, words):
     assert words in refused(capsys, monkeypatch, "train-segmentation", *BRIEF, flag, f"--output_dir={tmp_path / 'run'}")
     assert not (tmp_path / "run").exists()

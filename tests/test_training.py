@@ -314,7 +314,7 @@ def test_two_devices_without_synchronisation_differ(step_losses):
         (("--epochs=0",), "--epochs must be at least 1"),
         (("--epochs=many",), "--epochs"),
         (("--crop=corner",), "center"),
-        (("--validation=1.5",), "--validation takes a share of the training images between 0 and 1"),
+        (("--validation=1.5",), "--validation must be a share of the training images between 0 and 1"),
         (("--no_such_flag",), "no_such_flag"),
         (("stray",), "options must be flags"),
         (("--flagfile=missing.flags",), "missing.flags"),

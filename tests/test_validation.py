@@ -245,7 +245,7 @@ def test_bad_parts_of_a_folder(tmp_path):
     with pytest.raises(ValueError, match=r"different class folders: \['dog', 'wolf'\]"):
         with_validation(data, "extra", seed=0)
     for name in ("holdout", "train", str(tmp_path / "extra")):
-        with pytest.raises(ValueError, match=r"has no part .* beside its training images; its folders: extra, train, val"):
+        with pytest.raises(ValueError, match=r"has no part .* other than its training images. Its folders: extra, train, val"):
             with_validation(data, name, seed=0)
 
 
@@ -255,7 +255,7 @@ def test_tfds_splits_by_name(tmp_path):
     assert (words, validated.train, data.validation) == ("its part 'test'", data.train, None)
     assert [raw.numpy() for raw, _ in validated.validation.ordered()] == [raw.numpy() for raw, _ in data.test.ordered()]
     for name in ("holdout", "train", "train[:3]"):
-        with pytest.raises(ValueError, match=r"tfds:tile_images has no split .* beside its training images; it has: test"):
+        with pytest.raises(ValueError, match=r"tfds:tile_images has no split .* other than its training images. Its other splits: test"):
             with_validation(data, name, seed=0)
     reduced, _ = with_validation(data, "0.25", seed=0)
     stored, left, held = ([raw.numpy() for raw, _ in split.ordered()] for split in (data.train, reduced.train, reduced.validation))
@@ -285,8 +285,8 @@ def test_tfrecord_parts_by_name(tmp_path):
     for name, message in (
         ("none_such", r"No TFRecord shards none_such-\*"),
         ("*", r"No TFRecord shards \*-\*"),
-        ("train", "hold training images"),
-        ("wrong", r"hold labels of no class: \[2, 7\]"),
+        ("train", "contain training images"),
+        ("wrong", r"contain labels that belong to no class: \[2, 7\]"),
     ):
         with pytest.raises(ValueError, match=message):
             with_validation(data, name, seed=0)
@@ -310,7 +310,7 @@ def test_pairs_with_three_parts(tmp_path):
             np.testing.assert_array_equal(split.mask(k), labels.to_train()[values(labels, 10 + k)])
     assert load_segmentation_data(f"{name},test=val").validation is None
     assert load_segmentation_data(f"{name},train=val").validation is None
-    with pytest.raises(ValueError, match="3 images of the part 'train' are training images too"):
+    with pytest.raises(ValueError, match="3 images of the part 'train' are also training images"):
         with_validation(data, "train", seed=0)
     with pytest.raises(ValueError, match="No 'holdout' part"):
         with_validation(data, "holdout", seed=0)
@@ -341,7 +341,7 @@ def test_held_out_pairs_keep_their_masks(tmp_path):
 def test_sets_without_parts(name):
     data = load_data(name)
     assert data.validation is None
-    with pytest.raises(ValueError, match=r"has no parts by name.*'holdout'"):
+    with pytest.raises(ValueError, match=r"has no named parts.*'holdout'"):
         with_validation(data, "holdout", seed=0)
 
 
@@ -349,7 +349,7 @@ def test_other_sets_without_parts(tmp_path):
     write_folder(tmp_path)
     for data in (folder(str(tmp_path)), load_segmentation_data("shapes")):
         assert data.validation is None
-        with pytest.raises(ValueError, match="has no parts by name"):
+        with pytest.raises(ValueError, match="has no named parts"):
             with_validation(data, "test", seed=0)
 
 
@@ -358,16 +358,16 @@ def test_other_sets_without_parts(tmp_path):
 
 def test_too_few_images(tmp_path):
     one = array_split(np.array(tiles(1)), np.zeros(1))
-    with pytest.raises(ValueError, match=r"10 % of 1 training images cannot .*none would be left to train on\. .*--validation=none"):
+    with pytest.raises(ValueError, match=r"10 % of 1 training images cannot .*no images would be left for training\. .*--validation=none"):
         with_validation(ImageData("", ("a",), one, None), "auto", seed=0)
     mixed = array_split(np.array(tiles(5)), np.array([0, 0, 0, 0, 1]))
-    with pytest.raises(ValueError, match=r"80 % of 5 .*left to train on of 1 of the 2 classes, of which .* has 1\..*--validation=none"):
+    with pytest.raises(ValueError, match=r"80 % of 5 .*no images of 1 of the 2 classes \(the smallest has 1\).*--validation=none"):
         with_validation(ImageData("", ("a", "b"), mixed, None), "0.8", seed=0)
     pair = SegmentationSplit(["one"], lambda index: (index, index), numbered("", ("a",)))
-    with pytest.raises(ValueError, match=r"none would be left to train on\. .*--validation=none"):
+    with pytest.raises(ValueError, match=r"no images would be left for training\. .*--validation=none"):
         with_validation(SegmentationData("", pair.labels, pair, None), "0.5", seed=0)
     shards = ImageData("", ("a",), tiny_shards(tmp_path, [9, 9, 4]), None)
-    with pytest.raises(ValueError, match=r"10 % of 22 .*of each file of n images it takes ⌊n · 0\.1⌋, 0 in all\. .*--validation=none"):
+    with pytest.raises(ValueError, match=r"10 % of 22 .*⌊n · 0\.1⌋ images of each file of n images, 0 in total\. .*--validation=none"):
         with_validation(shards, "auto", seed=0)
     for share in ("0.00000001", "0.99999999"):
         with pytest.raises(ValueError, match="cannot be held out"):

@@ -1,1 +1,1 @@
-"""Images and masks as `tf.data` reads them: splits, decoding, resizing, augmentation, and where they come from."""
+"""Input data with `tf.data`: sources, splits, decoding, resizing and augmentation of images and masks."""

@@ -1,6 +1,7 @@
-"""Random changes of training images: the release's, each a small function of its draws, and keras-cv's for the modern recipe.
+"""Augmentation of training images: the official release's steps, and keras-cv's layers for the modern recipe.
 
-The release's steps are pure functions of their draws in [0, 1); `uniform` makes these from the run's seed and the image's position.
+The release's steps are pure functions of random numbers ("draws") in [0, 1), which `uniform` derives from the run's seed and the image's
+position.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ CROP_TRIES = 10
 PADDING_FRACTION = 8
 STREAMS = ("crop", "color", "flip", "scale")
 LUMA = (0.299, 0.587, 0.114)
-# Of ImageNet's colours in [0, 1] (official release). The eigenvectors are the columns: the first, with nearly all the variance, is grey.
+# PCA of ImageNet's colours in [0, 1] (official release). Eigenvectors are columns; the first, with nearly all the variance, is grey.
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
 EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
 
 
 def uniform(shape: Sequence[int], seed: tf.Tensor, step: str) -> tf.Tensor:
-    """Draws in [0, 1), float32, of one step (a name of `STREAMS`), apart from those of the other steps."""
+    """Returns draws in [0, 1), float32, for one step (a name in `STREAMS`), independent of those of the other steps."""
     return tf.random.stateless_uniform(shape, tf.random.fold_in(seed, STREAMS.index(step)))
 
 
 def random_sized_window(size: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """A window of 8-100 % of the area and aspect 3/4-4/3, its sides swapped half the time (official release).
+    """Chooses a window with 8-100 % of the area and aspect ratio 3/4-4/3, with sides swapped half the time (official release).
 
     Args:
         size: int32 (height, width) of the image.
-        draws: float32 (tries, 5) in [0, 1): area, aspect, swap, top, left of each try; the release has ten.
+        draws: float32 (tries, 5) in [0, 1): area, aspect, swap, top, left for each try; the release makes ten tries.
 
     Returns:
-        Int32 (top, left, height, width): the first try that fits, else the centre square.
+        Int32 (top, left, height, width): the first try that fits into the image, otherwise the central square.
     """
     height, width = tf.unstack(tf.cast(size, tf.float32))
     area = height * width * (AREA_RANGE[0] + draws[:, 0] * (AREA_RANGE[1] - AREA_RANGE[0]))
@@ -51,7 +52,7 @@ def random_sized_window(size: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
 
 
 def padded_crop(image: tf.Tensor, size: int, draws: tf.Tensor) -> tf.Tensor:
-    """An eighth of `size` mirrored on every side of an image (H, W, 3), then the window at `draws` (2,) (usual for CIFAR: 4 of 32)."""
+    """Pads an image (H, W, 3) by reflecting `size` / 8 pixels, then crops at `draws` (2,); common for CIFAR (4 of 32 pixels)."""
     padding = size // PADDING_FRACTION
     image = tf.pad(image, [[padding, padding], [padding, padding], [0, 0]], mode="REFLECT")
     room = tf.shape(image)[:2] - size + 1
@@ -60,29 +61,29 @@ def padded_crop(image: tf.Tensor, size: int, draws: tf.Tensor) -> tf.Tensor:
 
 
 def random_flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
-    """The image, mirrored left to right if the draw is at least one half."""
+    """Mirrors the image left to right if the draw is at least one half."""
     return tf.cond(draw < 0.5, lambda: image, lambda: image[:, ::-1])
 
 
-# Colour steps are maps of a pixel (3,) to pixel · matrix + offset that depend on the image by its mean colour alone, so that any order of
-# them is one matrix product over the image. `colour` is the (matrix, offset) so far, `mean` the image's mean colour before any of them.
+# Colour steps map a pixel (3,) to pixel · matrix + offset and depend on the image only through its mean colour, so that any sequence of
+# them is one matrix product over the image. `colour` is the (matrix, offset) so far, `mean` the image's mean colour before all steps.
 
 
 def brightness(colour: tuple[tf.Tensor, tf.Tensor], mean: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Values times `factor` (official release: 1 ± 0.4)."""
+    """Multiplies values by `factor` (official release: 1 ± 0.4)."""
     matrix, offset = colour
     return matrix * factor, offset * factor
 
 
 def contrast(colour: tuple[tf.Tensor, tf.Tensor], mean: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blend with the image's mean luminance: factor · x + (1 − factor) · mean grey (official release: 1 ± 0.4)."""
+    """Blends with the image's mean luminance: factor · x + (1 − factor) · mean grey (official release: 1 ± 0.4)."""
     matrix, offset = colour
     grey = tf.tensordot(tf.linalg.matvec(matrix, mean, transpose_a=True) + offset, tf.constant(LUMA), 1)
     return matrix * factor, offset * factor + (1 - factor) * grey
 
 
 def saturation(colour: tuple[tf.Tensor, tf.Tensor], mean: tf.Tensor, factor: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Blend with each pixel's luminance: factor · x + (1 − factor) · grey (official release: 1 ± 0.4)."""
+    """Blends with each pixel's luminance: factor · x + (1 − factor) · grey (official release: 1 ± 0.4)."""
     blend = factor * tf.eye(3) + (1 - factor) * tf.constant(LUMA)[:, None]
     matrix, offset = colour
     return matrix @ blend, tf.linalg.matvec(blend, offset, transpose_a=True)
@@ -93,11 +94,11 @@ ORDERS = ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))
 
 
 def color_jitter(mean: tf.Tensor, factors: tf.Tensor, order: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Brightness, contrast and saturation in random order (official release).
+    """Combines brightness, contrast and saturation in a random order (official release).
 
     Args:
         mean: float32 (3,), the image's mean colour.
-        factors: float32 (3,) of brightness, contrast and saturation.
+        factors: float32 (3,), the factors of brightness, contrast and saturation.
         order: int32 index into `ORDERS`.
 
     Returns:
@@ -117,16 +118,16 @@ def color_jitter(mean: tf.Tensor, factors: tf.Tensor, order: tf.Tensor) -> tuple
 
 
 def lighting_offset(noise: tf.Tensor) -> tf.Tensor:
-    """PCA lighting: what is added to every pixel of values in [0, 1], for three normal draws `noise` (official release: deviation 0.1)."""
+    """Returns the offset of PCA lighting for values in [0, 1], from three normal draws `noise` (official release: deviation 0.1)."""
     return tf.linalg.matvec(tf.constant(EIGENVECTORS), noise * tf.constant(EIGENVALUES))
 
 
 def random_color(image: tf.Tensor, jitter: float, lighting: float, draws: tf.Tensor) -> tf.Tensor:
-    """Colour jitter, then lighting noise, then clipped to the range (official release).
+    """Applies colour jitter, then lighting noise, then clips to the value range (official release).
 
     Args:
         image: float32 (H, W, 3), values 0..255.
-        jitter: the jitter's factors are in 1 ± `jitter`; 0.4 in the release, 0 for none.
+        jitter: the factors are in 1 ± `jitter`; 0.4 in the release, 0 for none.
         lighting: standard deviation of the lighting noise; 0.1 in the release, 0 for none.
         draws: float32 (7,) in [0, 1): three factors, the order, three for the noise.
     """
@@ -139,18 +140,18 @@ def random_color(image: tf.Tensor, jitter: float, lighting: float, draws: tf.Ten
     if lighting:
         normal = tf.math.ndtri(tf.maximum(draws[4:], 2.0**-24))  # draws can be 0
         offset += 255 * lighting_offset(lighting * normal)
-    planes = tf.unstack(image, axis=-1)  # XLA makes one loop of this, and calls a library for a matrix product
+    planes = tf.unstack(image, axis=-1)  # XLA fuses this into one loop, but would call a library for a matrix product
     mapped = [sum(plane * matrix[i, k] for i, plane in enumerate(planes)) + offset[k] for k in range(3)]
     return tf.clip_by_value(tf.stack(mapped, axis=-1), 0.0, 255.0)
 
 
 def rand_augment(operations: int, magnitude: float, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """keras-cv's RandAugment for images of values 0..255 (H, W, 3).
+    """Returns keras-cv's RandAugment for images of values 0..255 (H, W, 3).
 
     Args:
-        operations: for each image.
-        magnitude: 0..1.
-        seed: of keras-cv's generator, whose draws follow one another: a resumed run draws others than one that was not stopped.
+        operations: number of operations per image.
+        magnitude: magnitude of the operations, 0..1.
+        seed: seed of keras-cv's stateful generator: the draws of a resumed run differ from those of an uninterrupted one.
 
     Raises:
         InputError: if keras-cv is not installed.
@@ -160,10 +161,10 @@ def rand_augment(operations: int, magnitude: float, seed: int) -> Callable[[tf.T
 
 
 def mix_batches(mixup: float, cutmix: float, seed: int) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """keras-cv's MixUp or CutMix of a batch, one of the two at random where both are asked for.
+    """Returns keras-cv's MixUp or CutMix for batches; if both are enabled, one of them is chosen at random for each batch.
 
     Args:
-        mixup, cutmix: alpha of the Beta distribution of the shares; 0 for none.
+        mixup, cutmix: alpha of the Beta distribution of the mixing weights; 0 disables it.
         seed: as in `rand_augment`.
 
     Returns:
@@ -191,5 +192,5 @@ def _keras_cv():
     try:
         import keras_cv
     except ImportError as error:
-        raise InputError(f'RandAugment, MixUp and CutMix are keras-cv\'s: pip install "keras_widerresnet[augment]" ({error})') from None
+        raise InputError(f'RandAugment, MixUp and CutMix need keras-cv: pip install "keras_widerresnet[augment]" ({error})') from None
     return keras_cv

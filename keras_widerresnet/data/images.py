@@ -1,7 +1,7 @@
-"""Raw images, encoded or decoded: what may be decoded, how it is turned upright, and how little of it must be decoded.
+"""Decoding of raw images: checks before decoding, EXIF orientation, and partial decoding of JPEGs.
 
-A raw image is what a data set stores: a string tensor of JPEG or PNG bytes, or a uint8 tensor (H, W, 3). The bytes tell the format,
-whatever a file is called; of an animated PNG or a JPEG of several pictures the first picture is taken.
+A raw image is what a data set stores: a string tensor of JPEG or PNG bytes, or a uint8 tensor (H, W, 3). The format is detected from the
+bytes, not from the file name; of an animated PNG or a JPEG with several pictures, the first picture is used.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import tensorflow as tf
 from keras_widerresnet.data.exif import orientation, stored_window, turned_size, upright
 from keras_widerresnet.data.limits import MAX_ASPECT, MAX_PIXELS
 
-DCT_METHOD = "INTEGER_ACCURATE"  # PIL's; the fast one saves a few per cent of decoding
+DCT_METHOD = "INTEGER_ACCURATE"  # as in PIL; the fast method would save only a few per cent of the decoding time
 FORMATS = "JPEG or PNG"
 JPEG_START, PNG_SIGNATURE = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
 def decode_rgb(raw: tf.Tensor) -> tf.Tensor:
-    """A raw image to uint8 (H, W, 3), turned upright as its EXIF data say.
+    """Decodes a raw image to uint8 (H, W, 3), upright according to its EXIF orientation.
 
-    Grey images are repeated, CMYK ones converted, alpha is dropped.
+    Grey images are repeated to three channels, CMYK images are converted, and alpha is dropped.
 
     Raises:
         tf.errors.InvalidArgumentError: for bytes that are neither JPEG nor PNG, or damaged.
@@ -36,11 +36,11 @@ def decode_rgb(raw: tf.Tensor) -> tf.Tensor:
 
 
 def decode_window(raw: tf.Tensor, choose: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """A window of a raw image that is turned upright, uint8 (h, w, 3); of a JPEG only the window is decoded.
+    """Decodes a window of a raw image after turning it upright, uint8 (h, w, 3); for JPEGs, only the window is decoded.
 
     Args:
         raw: raw image.
-        choose: from the upright image's size, int32 (height, width), to the window, int32 (top, left, height, width).
+        choose: function from the upright image's size, int32 (height, width), to the window, int32 (top, left, height, width).
     """
 
     def window_of(image):
@@ -60,11 +60,11 @@ def decode_window(raw: tf.Tensor, choose: Callable[[tf.Tensor], tf.Tensor]) -> t
 
 
 def checked(raw: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
-    """A raw image whose header was read and found within the limits, before anything is decoded; a graph function.
+    """Returns a raw image after checking that the size in its header is within the limits, before decoding; a graph function.
 
     Args:
-        raw: raw image; a decoded one passes.
-        max_pixels: most pixels that it may have.
+        raw: raw image; a decoded one is returned unchecked.
+        max_pixels: maximum number of pixels.
 
     Raises:
         tf.errors.InvalidArgumentError: for bytes that are neither JPEG nor PNG, for too many pixels, or if one side is more than
@@ -76,15 +76,15 @@ def checked(raw: tf.Tensor, max_pixels: int = MAX_PIXELS) -> tf.Tensor:
     few = (tf.reduce_min(sides) > 0) & (tf.reduce_prod(sides) <= max_pixels)
     compact = tf.reduce_max(sides) <= MAX_ASPECT * tf.reduce_min(sides)
     assertions = [
-        tf.debugging.Assert(few, ["an image has no pixel, or more than", max_pixels]),
-        tf.debugging.Assert(compact, ["an image's sides differ by more than the factor", MAX_ASPECT]),
+        tf.debugging.Assert(few, ["an image has no pixels, or more than", max_pixels]),
+        tf.debugging.Assert(compact, ["one side of an image is longer than the other by more than a factor of", MAX_ASPECT]),
     ]
     with tf.control_dependencies(assertions):
         return tf.identity(raw)
 
 
 def stored_size(raw: tf.Tensor) -> tf.Tensor:
-    """Height and width, int32 (2,), that the header of JPEG or PNG bytes tells, before the image is turned upright.
+    """Returns height and width, int32 (2,), from the header of JPEG or PNG bytes, before the EXIF orientation is applied.
 
     Raises:
         tf.errors.InvalidArgumentError: for other bytes, or a damaged header.
@@ -99,12 +99,12 @@ def stored_size(raw: tf.Tensor) -> tf.Tensor:
 
 
 def image_problem(encoded: bytes, *, max_pixels: int = MAX_PIXELS, convert_rgb: bool = True) -> str:
-    """Why the bytes of an image file cannot be used, as the end of a sentence that begins with the file; "" if they can.
+    """Returns why an image file cannot be used, as a predicate to follow the file's name; "" if it can be used.
 
     Args:
-        encoded: the bytes.
+        encoded: the file's bytes.
         max_pixels: see `checked`.
-        convert_rgb: whether grey, alpha and CMYK images are taken.
+        convert_rgb: whether grey, alpha and CMYK images are accepted.
     """
     if not encoded:
         return "is empty"
@@ -115,28 +115,28 @@ def image_problem(encoded: bytes, *, max_pixels: int = MAX_PIXELS, convert_rgb: 
     try:
         height, width = stored_size(raw).numpy().tolist()
         if width * height > max_pixels:
-            return f"has {width}×{height} pixels, more than {max_pixels:,}: --max_pixels={width * height} takes it"
+            return f"has {width}×{height} pixels, more than {max_pixels:,}: --max_pixels={width * height} accepts it"
         if min(width, height) > 0 and max(width, height) > MAX_ASPECT * min(width, height):
             return f"has {width}×{height} pixels: one side is more than {MAX_ASPECT} times the other"
         decode_rgb(checked(raw, max_pixels))
         channels = int(tf.io.extract_jpeg_shape(raw)[2] if is_jpeg else tf.io.decode_png(raw).shape[-1])
     except tf.errors.OpError as error:
-        return f"does not decode ({error_text(error)})"
+        return f"cannot be decoded ({error_text(error)})"
     if channels == 3 or convert_rgb:
         return ""
     kinds = {1: "grey", 2: "grey with alpha", 4: "CMYK" if is_jpeg else "RGB with alpha"}
-    return f"is not RGB but {kinds.get(channels, f'of {channels} channels')} (--convert_rgb takes it as RGB)"
+    return f"is not RGB but {kinds.get(channels, f'of {channels} channels')} (--convert_rgb converts it)"
 
 
 def has_three_channels(raw: tf.Tensor) -> tf.Tensor:
-    """Whether JPEG or PNG bytes that `decode_rgb` takes hold RGB and nothing else, a bool; a graph function."""
+    """Returns whether JPEG or PNG bytes contain exactly three channels, as a bool tensor; a graph function."""
     return tf.cond(
         tf.io.is_jpeg(raw), lambda: tf.io.extract_jpeg_shape(raw)[2] == 3, lambda: tf.shape(tf.io.decode_png(raw, channels=0))[2] == 3
     )
 
 
 def error_text(error: tf.errors.OpError) -> str:
-    """The first sentence of TensorFlow's message, without the operation's name; of a failed assertion what it says."""
+    """Returns the first sentence of TensorFlow's message without the operation's name, or the text of a failed assertion."""
     if asserted := re.search(r"(?:Summarized data: b'|assertion failed: \[)(.*?)['\]]", error.message):
         return asserted[1]
     return re.sub(r"{{.*?}} ", "", error.message).split(" [Op")[0].split(". ")[0]
@@ -147,7 +147,7 @@ def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
-    # TensorFlow's decoder takes other formats too, of WebP all pictures.
+    # TensorFlow's decoder accepts other formats too; of a WebP file it returns all pictures.
     with tf.control_dependencies([_assert_png(encoded)]):
         return tf.ensure_shape(tf.io.decode_png(encoded, channels=3), [None, None, 3])
 
@@ -158,15 +158,15 @@ def _assert_png(raw: tf.Tensor) -> tf.Operation:
 
 
 def _format_of(encoded: bytes) -> str:
-    """What bytes are that are neither JPEG nor PNG."""
+    """Describes bytes that are neither JPEG nor PNG."""
     from PIL import Image
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of many pixels: none is decoded
+            warnings.simplefilter("ignore")  # about too many pixels: nothing is decoded here
             with Image.open(io.BytesIO(encoded)) as image:
-                return f"an image of the format {image.format}"
+                return f"an image in {image.format} format"
     except Image.DecompressionBombError:
-        return "an image of another format"
+        return "an image in another format"
     except Exception:  # PIL raises many kinds
-        return f"no image (it begins with {encoded[:8]!r})"
+        return f"in an unknown format (it begins with {encoded[:8]!r})"

@@ -1,4 +1,4 @@
-"""What the masks of a part hold, against what a label map says: classes that are in no mask, masks of nothing, other palettes."""
+"""Checks of mask values against a label map: classes that no mask contains, masks without labelled pixels, unexpected palettes."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from keras_widerresnet.texts import some
 logger = logging.getLogger(__name__)
 
 VALUES = 256
-# Label maps whose own mask files are palette PNGs: other colours mean other classes.
+# Label maps whose original mask files are palette PNGs: a different palette means a different set of classes.
 WITH_PALETTE = ("voc",)
-NEAR = 8  # levels in which a colour may differ; VOC's differ by 32 and more
+NEAR = 8  # tolerance per colour channel; VOC's colours differ by at least 32
 
 
 def check_training_masks(files: Sequence[pathlib.Path], labels: LabelMap, *, is_void_said: bool) -> np.ndarray:
-    """Which classes are in each mask, bool (masks, classes); shows a progress bar.
+    """Returns which classes each mask contains, bool (masks, classes); shows a progress bar.
 
-    Masks without a labelled pixel are counted in the log, and classes that are in no mask are named in one line.
+    Logs the number of masks without labelled pixels and, in one line, the names of the classes that no mask contains.
 
     Args:
-        files: masks that decode.
+        files: masks that can be decoded.
         labels: what their values mean.
-        is_void_said: whether the user, or the data set, says that 255 is ignored; else it may be a class that nobody named.
+        is_void_said: whether the user or the data set states that 255 is ignored; otherwise it may be a class that was not named.
 
     Raises:
-        InputError: if a mask has another palette than the data set's own, no pixel of all masks is of a class, or 255 occurs that nothing
-            was said about, while a class does not occur or there is one class alone.
+        InputError: if a mask's palette differs from the data set's, if no pixel of any mask belongs to a class, or if 255 occurs without
+            a stated meaning while a class does not occur or there is only one class.
     """
     occurs, pixels = _occurring(files, labels, "training")
     absent = [labels.class_names[k] for k in np.flatnonzero(occurs.sum(axis=0) == 0)]
@@ -45,13 +45,13 @@ def check_training_masks(files: Sequence[pathlib.Path], labels: LabelMap, *, is_
         names = ("background", *only) if only else labels.class_names
         meant = [f"{IGNORED}={name}" if name == (absent or names)[-1] else name for name in names]
         raise InputError(
-            f"The training masks hold the values {ranges(np.flatnonzero(pixels))}: 255 would be ignored, and "
-            f"{f'{_named(only)} be all that there is' if only else f'{_named(absent)} never be learned'}. If 255 is a class, say which: "
-            f"names={'+'.join(meant)}. If it is to be ignored, say ignore=255"
+            f"The training masks contain the values {ranges(np.flatnonzero(pixels))}: 255 would be ignored, and "
+            f"{f'{_named(only)} would be the only class' if only else f'{_named(absent)} would never be learned'}. If 255 is a class, "
+            f"write names={'+'.join(meant)}. If it is to be ignored, write ignore=255"
         )
     if absent:
         logger.warning(
-            "NEVER LEARNED: no pixel of the training masks is of %s; the values in them are %s",
+            "NEVER LEARNED: no pixel of the training masks belongs to %s; the masks contain the values %s",
             _named(absent),
             ranges(np.flatnonzero(pixels)),
         )
@@ -59,26 +59,26 @@ def check_training_masks(files: Sequence[pathlib.Path], labels: LabelMap, *, is_
 
 
 def check_test_masks(files: Sequence[pathlib.Path], labels: LabelMap, part: str) -> np.ndarray:
-    """As `check_training_masks`, but a class need not occur.
+    """Same as `check_training_masks`, but classes may be absent.
 
     Raises:
-        InputError: if a mask has another palette than the data set's own, or no pixel of all masks is of a class.
+        InputError: if a mask's palette differs from the data set's, or if no pixel of any mask belongs to a class.
     """
     return _occurring(files, labels, part)[0]
 
 
 def which_values(files: Sequence[pathlib.Path], class_names: Sequence[str]) -> str:
-    """What to write where masks hold other values than 0, 1, …: which they hold, and how names say what they mean."""
+    """Returns a hint for masks with values other than 0, 1, …: the values that they contain, and how to assign names to them."""
     values = np.flatnonzero(sum(_counts(files).ignore_errors().as_numpy_iterator(), np.zeros(VALUES, np.int64)))
-    held = f"All masks together hold the values {ranges(values)}; names=VALUE=NAME+… says which value a class has"
+    held = f"Together, the masks contain the values {ranges(values)}; names=VALUE=NAME+… assigns values to classes"
     example = "+".join(f"{value}={name}" for value, name in zip(values, class_names, strict=False))
-    return f"{held}, such as names={example}" if 1 < len(values) == len(class_names) else held
+    return f"{held}, e.g. names={example}" if 1 < len(values) == len(class_names) else held
 
 
 def palette_problem(file: pathlib.Path, used: np.ndarray, labels: LabelMap) -> str:
-    """How the colours of the values that a palette mask uses, int (n,), differ from its data set's; "" where they do not.
+    """Returns how a palette mask's colours for the values that it uses, int (n,), differ from its data set's; "" if they do not.
 
-    A palette in which each value is the grey level of that number is none.
+    A palette that maps each value to the grey level of that number is ignored.
     """
     with Image.open(file) as image:
         palette = np.reshape(image.getpalette("RGB") or [], (-1, 3)) if image.mode == "P" else np.zeros((0, 3), int)
@@ -91,13 +91,13 @@ def palette_problem(file: pathlib.Path, used: np.ndarray, labels: LabelMap) -> s
     value = int(other[0])
     name = labels.class_names[labels.to_train()[value]] if labels.to_train()[value] != IGNORED else "ignored"
     return (
-        f"has another palette: its value {value} has the colour {_color(palette[value])}, where {labels.name}'s is "
+        f"has a different palette: its value {value} has the colour {_color(palette[value])} instead of {labels.name}'s "
         f"{_color(expected[value])} ({name})"
     )
 
 
 def _occurring(files: Sequence[pathlib.Path], labels: LabelMap, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """Which classes are in each mask, bool (masks, classes), and the pixels of each value in all, int64 (256,)."""
+    """Returns which classes each mask contains, bool (masks, classes), and the total pixels of each value, int64 (256,)."""
     occurs, pixels = np.zeros((len(files), labels.classes), bool), np.zeros(VALUES, np.int64)
     problems = []
     counted = progress_bar(_counts(files).as_numpy_iterator(), desc=f"counting {part} masks", total=len(files), delay=2)
@@ -108,22 +108,22 @@ def _occurring(files: Sequence[pathlib.Path], labels: LabelMap, part: str) -> tu
             problems.append(f"{file} {problem}")
     if problems:
         raise InputError(
-            f"{len(problems)} of {len(files)} {part} masks cannot be used, as other colours mean other classes; masks have {labels.name}'s "
-            f"palette, or none and are grey: {some(problems)}"
+            f"{len(problems)} of {len(files)} {part} masks cannot be used, because different colours mean different classes; masks must "
+            f"have {labels.name}'s palette or be grey: {some(problems)}"
         )
     void = [files[index] for index in np.flatnonzero(occurs.sum(axis=1) == 0).tolist()]
     if len(void) == len(files):
         raise InputError(
-            f"No pixel of the {len(files)} {part} masks is of a class: they hold the values {ranges(np.flatnonzero(pixels))}, and "
-            f"{ranges(labels.ignored_ids)} are ignored"
+            f"No pixel of the {len(files)} {part} masks belongs to a class: they contain the values {ranges(np.flatnonzero(pixels))}; "
+            f"ignored are {ranges(labels.ignored_ids)}"
         )
     if void:
-        logger.warning("%d of %d %s masks have no pixel of a class: %s", len(void), len(files), part, some(void))
+        logger.warning("%d of %d %s masks have no labelled pixel: %s", len(void), len(files), part, some(void))
     return occurs, pixels
 
 
 def _counts(files: Sequence[pathlib.Path]) -> tf.data.Dataset:
-    """The pixels of each value, int64 (256,), of each mask."""
+    """Returns the number of pixels of each value, int64 (256,), for each mask."""
 
     def counted(path):
         values = tf.cast(stored_values(tf.io.read_file(path)), tf.int32)

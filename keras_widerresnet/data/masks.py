@@ -1,7 +1,7 @@
-"""Mask files to train ids: grey or palette PNGs of 1 to 8 bits whose values, not colours, are the labels.
+"""Decoding of mask files to train ids: grey or palette PNGs of 1 to 8 bits whose values, not colours, are the labels.
 
-TensorFlow's decoder would turn a palette into colours. A palette PNG differs from a grey one by one byte of its header: with that
-changed, and the header's checksum with it, the decoder gives the indices themselves, and passes over the palette.
+TensorFlow's decoder would turn palette indices into colours. A palette PNG differs from a grey one in a single byte of its header: with
+that byte and the header's checksum changed, the decoder returns the indices themselves and ignores the palette.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import tensorflow as tf
 from keras_widerresnet.data.images import PNG_SIGNATURE, error_text
 from keras_widerresnet.label_maps import LabelMap
 
-RIGHT = "a mask is a grey or palette PNG of at most 8 bits whose values are the labels"
+RIGHT = "a mask must be a grey or palette PNG of at most 8 bits whose values are the labels"
 # Offsets in every PNG file: its header comes first and has a fixed length (PNG specification).
 _DEPTH, _COLOR_TYPE, _CHECKSUM, _HEADER_END = 24, 25, 29, 33
 _GREY, _PALETTE = 0, 3
-_COLOR_TYPES = {_GREY: "grey", 2: "in RGB colours", _PALETTE: "a palette", 4: "grey with alpha", 6: "in RGB colours with alpha"}
+_COLOR_TYPES = {_GREY: "grey", 2: "an RGB image", _PALETTE: "a palette image", 4: "grey with alpha", 6: "an RGB image with alpha"}
 _UNKNOWN = 254
 
 
 def stored_values(raw: tf.Tensor) -> tf.Tensor:
-    """PNG bytes to the values in it, uint8 (H, W); a graph function.
+    """Decodes PNG bytes to the stored values, uint8 (H, W); a graph function.
 
     Raises:
         tf.errors.InvalidArgumentError: for anything but a grey or palette PNG of at most 8 bits.
@@ -35,50 +35,50 @@ def stored_values(raw: tf.Tensor) -> tf.Tensor:
     with tf.control_dependencies([tf.debugging.Assert(usable, [RIGHT])]):
         grey = tf.cond(color_type == _PALETTE, lambda: _as_grey(raw, header), lambda: raw)
     levels = tf.io.decode_png(grey, channels=1)[..., 0]
-    # Fewer bits are spread over 0..255 by the decoder.
+    # The decoder scales values of fewer than 8 bits to 0..255.
     return tf.cond(depth == 8, lambda: levels, lambda: levels // tf.cast(255 // (2 ** tf.cast(depth, tf.int32) - 1), tf.uint8))
 
 
 def decode_mask(raw: tf.Tensor, labels: LabelMap) -> tf.Tensor:
-    """PNG bytes to train ids, uint8 (H, W), 255 where ignored; a graph function. A uint8 tensor is taken as train ids already.
+    """Decodes PNG bytes to train ids, uint8 (H, W), 255 where ignored; a graph function. A uint8 tensor is returned as it is.
 
     Raises:
-        tf.errors.InvalidArgumentError: as `stored_values`, and for values that are neither a class's nor ignored.
+        tf.errors.InvalidArgumentError: as `stored_values`, and for values that neither belong to a class nor are ignored.
     """
     if raw.dtype != tf.string:
         return raw
     table = tf.constant(np.where(labels.known(), labels.to_train(), _UNKNOWN).astype(np.uint8))
     ids = tf.gather(table, tf.cast(stored_values(raw), tf.int32))
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(ids != _UNKNOWN), ["a mask holds values of no class"])]):
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(ids != _UNKNOWN), ["a mask contains values that belong to no class"])]):
         return tf.identity(ids)
 
 
 def mask_problem(encoded: bytes, labels: LabelMap) -> str:
-    """What `decode_mask` objects to in a mask's bytes, "" if nothing."""
+    """Returns why `decode_mask` rejects a mask's bytes, or "" if it accepts them."""
     if encoded[:8] != PNG_SIGNATURE or len(encoded) < _HEADER_END:
-        return f"is no PNG; {RIGHT}"
+        return f"is not a PNG; {RIGHT}"
     depth, color_type = encoded[_DEPTH], encoded[_COLOR_TYPE]
     if color_type not in (_GREY, _PALETTE):
-        return f"is {_COLOR_TYPES.get(color_type, 'no PNG')}; {RIGHT}"
+        return f"is {_COLOR_TYPES.get(color_type, 'not a valid PNG')}; {RIGHT}"
     if depth > 8:
         return f"is a {depth}-bit PNG; {RIGHT}"
     try:
         counts = np.bincount(stored_values(tf.constant(encoded)).numpy().ravel(), minlength=256)
     except tf.errors.OpError as error:
-        return f"does not decode ({error_text(error)})"
+        return f"cannot be decoded ({error_text(error)})"
     unknown = np.flatnonzero((counts > 0) & ~labels.known())
     if not len(unknown):
         return ""
     value = unknown[0]
-    others = f" and {len(unknown) - 1} more such values" if len(unknown) > 1 else ""
+    others = f" and {len(unknown) - 1} other unknown values" if len(unknown) > 1 else ""
     return (
         f"holds the value {value} at {counts[value]} pixels{others}; "
-        f"values are {ranges(labels.stored_ids)} for the {labels.classes} classes, {ranges(labels.ignored_ids)} ignored"
+        f"valid values are {ranges(labels.stored_ids)} for the {labels.classes} classes and {ranges(labels.ignored_ids)} (ignored)"
     )
 
 
 def ranges(values: Iterable[int]) -> str:
-    """Whole numbers for people: 0..10, 255."""
+    """Formats whole numbers in human-readable form, e.g. `0..10, 255`."""
     runs: list[list[int]] = []
     for value in sorted(values):
         if runs and value == runs[-1][1] + 1:
@@ -89,7 +89,7 @@ def ranges(values: Iterable[int]) -> str:
 
 
 def _as_grey(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
-    """A palette PNG with the colour type of a grey one; a checksum that was wrong stays wrong."""
+    """Returns a palette PNG with the colour type changed to grey; a wrong checksum stays wrong."""
     checksum = tf.bitwise.bitwise_xor(header[_CHECKSUM:_HEADER_END], tf.constant(list(_checksum_change()), tf.uint8))
     every_byte = tf.constant([bytes([value]) for value in range(256)])
     parts = [
@@ -103,7 +103,7 @@ def _as_grey(raw: tf.Tensor, header: tf.Tensor) -> tf.Tensor:
 
 
 def _checksum_change() -> bytes:
-    """What the header's CRC-32 changes by when the colour type does: CRCs of one length differ by a function of the bytes' difference."""
+    """Returns the XOR by which the new colour type changes the header's CRC-32; it depends on the changed bits and the length alone."""
     checked = bytearray(_CHECKSUM - 12)  # chunk type and contents
     before = zlib.crc32(checked)
     checked[_COLOR_TYPE - 12] = _PALETTE ^ _GREY

@@ -1,4 +1,4 @@
-"""Names of data sets, such as `digits` or `folder:PATH`: which there are, and whether one can be right, before TensorFlow is imported."""
+"""Names of data sets, such as `digits` or `folder:PATH`: the known kinds, and checks of a name before TensorFlow is imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if typing.TYPE_CHECKING:
 
 NO_VALIDATION, OWN_VALIDATION = "none", "auto"
 NUMBER, PATH = "SIZE", "PATH"
-VOID = 255  # in masks, where nothing else is said
+VOID = 255  # ignored in masks by default
 _SAYS_VALUE = re.compile(r"\d{1,9}=")
 _DIGITS = 3
 
@@ -27,12 +27,12 @@ class Kind:
     """One kind of data set.
 
     Args:
-        name: what comes before the colon.
-        takes: what comes after the colon: `PATH`, a folder that must exist; `NUMBER`; another word, for a name; empty for nothing.
-        is_optional: whether the name alone will do.
-        meanings: options that say what the classes are, with an example of each; one of them must be given.
-        parts: options for parts other than the usual ones.
-        others: further options, with what each takes.
+        name: the word before the colon.
+        takes: what follows the colon: `PATH`, an existing folder; `NUMBER`; another word, for a name; empty for nothing.
+        is_optional: whether the part after the colon may be omitted.
+        meanings: options that define the classes, with an example of each; exactly one of them must be given.
+        parts: options that select other parts than the default ones.
+        others: further options, with the value that each accepts.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Kind:
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """All ways to write such a name."""
+        """All forms in which such a name can be written."""
         if not self.takes:
             return (self.name,)
         full = f"{self.name}:{self.takes}"
@@ -59,17 +59,17 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True)
 class Kinds:
-    """All kinds of data sets for a task; `noun` is what messages call one that is unknown."""
+    """All kinds of data sets for a task; `noun` is the term for a data set in error messages."""
 
     noun: str
     kinds: tuple[Kind, ...]
 
     def __getitem__(self, name: str) -> Kind:
-        """The kind of a name that there is."""
+        """Returns the kind of a known name."""
         return {kind.name: kind for kind in self.kinds}[name]
 
     def find(self, name: str) -> Kind | None:
-        """The kind of a name; None where there is none."""
+        """Returns the kind of a name, or None if it is unknown."""
         return next((kind for kind in self.kinds if kind.name == name), None)
 
 
@@ -100,28 +100,28 @@ SEGMENTATION = Kinds(
 
 
 def describe(kinds: Kinds) -> str:
-    """The names of all kinds in words, for help texts and messages."""
+    """Describes the names of all kinds in words, for help texts and error messages."""
     with_parts = [kind for kind in kinds.kinds if kind.parts]
     plain = [form for kind in kinds.kinds if not kind.parts for form in kind.forms]
     if not with_parts:
         return _either(plain)
     parts = ", ".join(f"{part}=PART" for part in with_parts[0].parts)
-    others = [f"; {kind.name}: also with {key}={value}" for kind in with_parts for key, value in kind.others]
-    others += [", names= with VALUE=NAME" for kind in with_parts if kind.meanings]
-    note = f"(each with {parts} where other parts are wanted{''.join(others)})"
+    others = [f"; {kind.name}: also accepts {key}={value}" for kind in with_parts for key, value in kind.others]
+    others += [", and VALUE=NAME in names=" for kind in with_parts if kind.meanings]
+    note = f"(each with {parts} to select other parts{''.join(others)})"
     return f"{_either([form for kind in with_parts for form in kind.forms])} {note}, or {_either(plain)}"
 
 
 def parse_name(name: str, kinds: Kinds) -> tuple[str, str]:
-    """The kind of a data set, and what comes after the colon, `~` expanded, with its options if it has any.
+    """Splits a data set's name into its kind and what follows the colon, with `~` expanded and the options, if there are any.
 
     Args:
         name: e.g. `"digits"`, `"folder:~/photographs"`, `"pairs:camvid,classes=11,ignore=11"`.
         kinds: `CLASSIFICATION` or `SEGMENTATION`.
 
     Raises:
-        InputError: for an unknown kind, an argument that is missing or cannot be, a path at which there is no folder, or that of no
-            class folders, or wrong options.
+        InputError: for an unknown kind, a missing or invalid argument, a path that is not a folder or has no class folders, or invalid
+            options.
     """
     before, _, argument = name.partition(":")
     kind = kinds.find(before)
@@ -133,20 +133,20 @@ def parse_name(name: str, kinds: Kinds) -> tuple[str, str]:
     path, options = path_and_options(argument, kind)
     expanded = os.path.expanduser(path)
     if not is_utf8(expanded):
-        # Flag files, reports and TensorFlow write this path; inside of it all names will do.
-        raise InputError(f"The path '{printable(path)}' is no UTF-8: rename its folders, or give a link to it")
+        # Flag files, reports and TensorFlow write this path; names below it are not restricted.
+        raise InputError(f"The path '{printable(path)}' is not valid UTF-8: rename its folders, or give a link to it")
     if not os.path.isdir(expanded):
-        raise InputError(f"No folder at {path!r}; {kind.name}: takes the path of a folder")
+        raise InputError(f"No folder at {path!r}; {kind.name}: needs the path of a folder")
     if kind.name == FOLDER:
         find_class_folders(expanded)
     return kind.name, ",".join([expanded, *(f"{key}={value}" for key, value in options.items())])
 
 
 def path_and_options(argument: str, kind: Kind) -> tuple[str, dict[str, str]]:
-    """Splits `PATH,KEY=VALUE,…`; of a kind without options all of it is the path.
+    """Splits `PATH,KEY=VALUE,…` into path and options; for a kind without options, all of it is the path.
 
     Raises:
-        InputError: for options that the kind does not take, or that are given twice or without a value.
+        InputError: for options that the kind does not accept, or that are given twice or without a value.
     """
     if not kind.options:
         return argument, {}
@@ -155,13 +155,13 @@ def path_and_options(argument: str, kind: Kind) -> tuple[str, dict[str, str]]:
     wrong = [key for key, value in options.items() if key not in kind.options or not value]
     if wrong or len(options) < len(given):
         allowed = ", ".join(f"{key}=…" for key in kind.options)
-        raise InputError(f"{kind.name}: takes the options {allowed}, each once. Received: {argument!r}")
+        raise InputError(f"{kind.name}: accepts the options {allowed}, each at most once. Received: {argument!r}")
     _check_meanings(kind, options)
     return path, options
 
 
 def held_out_share(choice: str) -> float | None:
-    """The share of the training images that `--validation=CHOICE` holds out; None where it is a word or a part's name.
+    """Returns the share of the training images that `--validation=CHOICE` holds out; None if it is a keyword or a part's name.
 
     Raises:
         InputError: for a number that is not between 0 and 1.
@@ -171,7 +171,7 @@ def held_out_share(choice: str) -> float | None:
     except ValueError:
         return None
     if not 0 < share < 1:
-        raise InputError(f"--validation takes a share of the training images between 0 and 1, such as 0.1. Received: {choice!r}")
+        raise InputError(f"--validation must be a share of the training images between 0 and 1, such as 0.1. Received: {choice!r}")
     return share
 
 
@@ -182,18 +182,18 @@ def _fits(name: str, argument: str, kind: Kind) -> bool:
 
 
 def label_map_of(options: dict[str, str]) -> LabelMap:
-    """What the options of a kind with `meanings` say of the values in masks.
+    """Builds the label map from the options of a kind with `meanings`.
 
-    In `names=background+255=object` a name may say which value it has; without, it has the one after that of the name before it, the
-    first 0. `classes=2` is the values 0 and 1. 255 is ignored unless it is a class's.
+    In `names=background+255=object`, a name may be preceded by its value; without one, it has the value after that of the preceding
+    name, starting at 0. `classes=2` means the values 0 and 1. 255 is ignored unless it is the value of a class.
 
     Args:
         options: from `path_and_options`.
 
     Raises:
-        InputError: for values that are no bytes or have two meanings, and names that are none or occur twice.
+        InputError: for values that do not fit in a byte or have two meanings, and for names that are invalid or occur twice.
     """
-    from keras_widerresnet.label_maps import numbered  # which needs NumPy, and help texts do not
+    from keras_widerresnet.label_maps import numbered  # needs NumPy, which help texts do not
 
     names: list[str] = []
     values: list[int] = []
@@ -206,7 +206,7 @@ def label_map_of(options: dict[str, str]) -> LabelMap:
         names = [f"class {k}" for k in values]
     check_class_names(names, f"names={printable(options.get('names', ''))}")
     if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise InputError(f"names= gives {', '.join(map(repr, repeated))} to two classes. Received: {options['names']}")
+        raise InputError(f"names= must not repeat a class name: {', '.join(map(repr, repeated))}. Received: {options['names']}")
     ignored = [int(number) for number in options.get("ignore", "").split("+") if number]
     ignored += [] if VOID in values else [VOID]
     return numbered(f"classes:{len(names)}", tuple(names), tuple(dict.fromkeys(ignored)), tuple(values))
@@ -217,10 +217,12 @@ def _check_meanings(kind: Kind, options: dict[str, str]) -> None:
         return
     if sum(key in options for key, _ in kind.meanings) != 1:
         wanted = " or ".join(f"{key}={value}" for key, value in kind.meanings)
-        raise InputError(f"{kind.name}: takes either {wanted} (the classes of the masks' values 0, 1, …; VALUE=sky where it is another)")
+        raise InputError(
+            f"{kind.name}: needs either {wanted} (the classes of the masks' values 0, 1, …; write VALUE=sky for a class with another value)"
+        )
     numbers = [number for number in (*options.get("ignore", "").split("+"), options.get("classes", "")) if number]
     if not all(number.isdecimal() and len(number) <= _DIGITS for number in numbers):
-        raise InputError(f"classes= and ignore= take whole numbers of a byte, several separated by +. Received: {options}")
+        raise InputError(f"classes= and ignore= must be whole numbers of a byte; ignore= may list several (11+12). Received: {options}")
     label_map_of(options)
 
 

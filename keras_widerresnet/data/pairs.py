@@ -1,4 +1,4 @@
-"""What a data set is to the input pipeline of segmentation: images with a mask each, in the same endless order as those of `split`."""
+"""Segmentation data sets as the input pipeline sees them: pairs of image and mask, in the same endless order as in `split`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from keras_widerresnet.label_maps import LabelMap
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationSplit:
-    """Images with their masks, that can be read in any order.
+    """Images and their masks, which can be read in any order.
 
     Args:
-        names: what to call each image in a report, and its prediction's file.
+        names: each image's name in reports, and of the file of its prediction.
         read: graph function from an int64 index to a raw image (see `images`) and a raw mask: PNG bytes, or uint8 (H, W) of train ids.
-        labels: what the masks' values mean.
-        occurs: bool (images, classes), which classes are in each mask; None where nobody has looked.
+        labels: the meaning of the masks' values.
+        occurs: bool (images, classes), which classes each mask contains; None if the masks were not checked.
     """
 
     names: Sequence[str]
@@ -36,7 +36,7 @@ class SegmentationSplit:
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """The classes that are in no mask; none where nobody has looked."""
+        """The classes that no mask contains; empty if the masks were not checked."""
         if self.occurs is None:
             return ()
         return tuple(self.labels.class_names[k] for k in np.flatnonzero(self.occurs.sum(axis=0) == 0))
@@ -45,22 +45,22 @@ class SegmentationSplit:
         return self.names[index]
 
     def image(self, index: int) -> np.ndarray:
-        """One image, uint8 (H, W, 3)."""
+        """Returns one image, uint8 (H, W, 3)."""
         return decode_rgb(self.read(tf.constant(index, tf.int64))[0]).numpy()
 
     def mask(self, index: int) -> np.ndarray:
-        """One mask, uint8 (H, W) of train ids, 255 where ignored."""
+        """Returns one mask, uint8 (H, W) of train ids, 255 where ignored."""
         return self.decode_mask(self.read(tf.constant(index, tf.int64))[1]).numpy()
 
     def decode_mask(self, raw: tf.Tensor) -> tf.Tensor:
-        """A raw mask to train ids, uint8 (H, W), 255 where ignored; a graph function."""
+        """Decodes a raw mask to train ids, uint8 (H, W), 255 where ignored; a graph function."""
         return masks.decode_mask(raw, self.labels)
 
     def decode(self, raw_image: tf.Tensor, raw_mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Raw image and mask to uint8 (H, W, 3) and (H, W); a graph function.
+        """Decodes a raw image and mask to uint8 (H, W, 3) and (H, W); a graph function.
 
         Raises:
-            tf.errors.InvalidArgumentError: if one does not decode, they differ in size, or values in the mask are of no class.
+            tf.errors.InvalidArgumentError: if one cannot be decoded, they differ in size, or the mask contains unknown values.
         """
         image, mask = decode_rgb(raw_image), self.decode_mask(raw_mask)
         same_size = tf.reduce_all(tf.shape(image)[:2] == tf.shape(mask))
@@ -68,17 +68,17 @@ class SegmentationSplit:
             return tf.identity(image), mask
 
     def ordered(self) -> tf.data.Dataset:
-        """Each example once: raw image, raw mask."""
+        """Returns each example once: raw image, raw mask."""
         return self._examples(tf.data.Dataset.range(self.size))
 
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
-        """Endless (position, raw image, raw mask) from a step on, in the order of `IndexedSplit.shuffled`."""
+        """Returns endless (position, raw image, raw mask) from a step on, in the order of `IndexedSplit.shuffled`."""
         positions = share.positions(step, batch_size)
         examples = self._examples(shuffled_indices(positions, self.size, seed))
         return tf.data.Dataset.zip(positions, examples).map(lambda position, example: (position, *example))
 
     def subset(self, indices: np.ndarray) -> SegmentationSplit:
-        """The examples at some indices, int64 (n,), in their order, under the names that they have here."""
+        """Returns the split of the examples at the given indices, int64 (n,), in this order; the examples keep their names."""
         chosen = tf.constant(indices, tf.int64)
         occurs = None if self.occurs is None else self.occurs[indices]
         return SegmentationSplit([self.names[index] for index in indices], lambda index: self.read(chosen[index]), self.labels, occurs)
@@ -92,12 +92,12 @@ class SegmentationData:
     """A data set for segmentation.
 
     Args:
-        name: what it is called.
-        labels: its classes, and what the masks' values mean.
-        train, test: its two splits.
-        find_unreadable: the files that cannot be used, and why (for when decoding failed in the middle of training).
-        validation: its own validation images, where it has some besides the two splits; see `validation.with_validation`.
-        part: a split by its name in the data set; raises `InputError` where there is none of that name.
+        name: the data set's name.
+        labels: its classes, and the meaning of the masks' values.
+        train, test: the training and the test split.
+        find_unreadable: returns the files that cannot be used, and why (called when decoding fails during training).
+        validation: the data set's own validation split, if it has one in addition; see `validation.with_validation`.
+        part: returns the split of a given name; raises `InputError` if there is none.
     """
 
     name: str

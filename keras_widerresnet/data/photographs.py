@@ -1,4 +1,4 @@
-"""Photographs that come with a library, as JPEG files: for checks, calibration and benchmarks where nobody gives images."""
+"""Photographs bundled with scikit-learn, as JPEG files: for checks, calibration and benchmarks without user images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 
 
 def sample_jpegs(height: int, width: int) -> list[bytes]:
-    """scikit-learn's two photographs and their mirror images as JPEG files (quality 92, colours at half resolution)."""
+    """Returns scikit-learn's two photographs and their mirror images as JPEG files (quality 92, 4:2:0 chroma subsampling)."""
     from PIL import Image
     from sklearn.datasets import load_sample_images
 

@@ -1,4 +1,4 @@
-"""Images that cannot be read, named."""
+"""Finding and naming images that cannot be read."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ UNREADABLE = (
     tf.errors.DataLossError,
     tf.errors.PermissionDeniedError,
     tf.errors.FailedPreconditionError,
-    UnicodeDecodeError,  # where TensorFlow's message quotes a damaged record
+    UnicodeDecodeError,  # raised if TensorFlow's message quotes a damaged record
 )
-_VIEW = 32  # pixels: any view will do
+_VIEW = 32  # pixels; any size would do
 
 
 def cannot_be_read(data: ImageData | SegmentationData, error: Exception) -> InputError:
-    """What to raise where reading a data set's images failed: it names the files."""
+    """Returns the error to raise after reading a data set's images failed; it names the files."""
     _, shown = unreadable_files(data)
     return InputError(f"Images of {data.name!r} cannot be read: {shown or first_line(error)}")
 
 
 def unreadable_files(data: ImageData | SegmentationData) -> tuple[int, str]:
-    """How many of a data set's files cannot be read, and the first of them with what is wrong with each."""
+    """Returns how many of a data set's files cannot be read, and the first of them with the reason for each."""
     unreadable = data.find_unreadable()
     return len(unreadable), some(f"{file} {problem}" for file, problem in unreadable.items())
 
 
 def usable_images(examples: tf.data.Dataset, size: int, *, max_pixels: int = MAX_PIXELS, convert_rgb: bool = True) -> set[int]:
-    """The indices of the images that training and testing can use; every image is decoded once, as they will. Shows a progress bar.
+    """Returns the indices of the usable images; every image is decoded once, as in training and testing. Shows a progress bar.
 
     Args:
-        examples: (int64 index, raw image) of each; one that cannot be read is passed over.
+        examples: (int64 index, raw image) of each image; examples that cannot be read are skipped.
         size: number of images.
         max_pixels: see `images.checked`.
-        convert_rgb: whether grey, alpha and CMYK images are usable.
+        convert_rgb: whether grey, alpha and CMYK images are accepted.
     """
 
     def index_of_usable(index, raw):
@@ -59,7 +59,7 @@ def usable_images(examples: tf.data.Dataset, size: int, *, max_pixels: int = MAX
 
 
 def unreadable_records(splits: Iterable[ShardedSplit], max_pixels: int) -> dict[str, str]:
-    """The name of a record -> what is wrong with its image, for those that cannot be used."""
+    """Maps the names of the records whose images cannot be used to the reasons."""
     return {
         name: problem
         for split in splits
@@ -69,7 +69,7 @@ def unreadable_records(splits: Iterable[ShardedSplit], max_pixels: int) -> dict[
 
 
 def _unreadable_in(split: ShardedSplit, file: str, first: int, max_pixels: int) -> Iterator[tuple[str, str]]:
-    """The same of one file, whose first record is the split's record `first`."""
+    """Yields these pairs for one file, whose first record is the split's record `first`."""
     examples = split.unchecked(file).enumerate()
     usable = usable_images(examples, split.size, max_pixels=max_pixels)
     number = -1
@@ -77,5 +77,5 @@ def _unreadable_in(split: ShardedSplit, file: str, first: int, max_pixels: int) 
         for number, raw in examples.as_numpy_iterator():
             if number not in usable:
                 yield split.name_of(first + int(number)), image_problem(raw, max_pixels=max_pixels)
-    except UNREADABLE as error:  # what comes after a damaged record is lost
+    except UNREADABLE as error:  # records after a damaged one cannot be read
         yield split.name_of(first + int(number) + 1), f"is damaged ({first_line(error)})"

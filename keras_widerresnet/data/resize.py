@@ -1,4 +1,4 @@
-"""Images to the networks' input: resizing as PIL does, the centre crop, normalisation; all are graph functions."""
+"""Preprocessing of images to the networks' input: PIL-compatible resizing, centre crop, normalisation; all are graph functions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,19 @@ _REACH = 4  # pixels, more than any kernel's radius
 
 
 def normalise(image: tf.Tensor) -> tf.Tensor:
-    """Image of values 0..255 (…, 3) to the networks' float32 input; `preprocess_input` for use inside `tf.data` under any backend."""
+    """Normalises an image of values 0..255 (…, 3) to float32 network input; `preprocess_input` for `tf.data` under any backend."""
     return (tf.cast(image, tf.float32) / 255.0 - tf.constant(MEAN)) / tf.constant(STD)
 
 
 def resize_shorter_side(image: tf.Tensor, size: int, interpolation: str = "bicubic") -> tf.Tensor:
-    """Shorter side to `size` pixels, the other side rounded to nearest; float32 of whole numbers 0..255, PIL's to within rounding.
+    """Resizes the shorter side to `size` pixels, the other side in proportion, rounded to the nearest pixel.
 
     Args:
         interpolation: one of `INTERPOLATIONS`, antialiased. The released models were evaluated with `"bicubic"`; `"auto"` is the
             release's `choose_interp_method`: Lanczos when shrinking, bicubic when enlarging.
+
+    Returns:
+        Float32 of whole numbers 0..255, equal to PIL's to within rounding.
 
     Raises:
         InputError: for an unknown interpolation.
@@ -34,27 +37,27 @@ def resize_shorter_side(image: tf.Tensor, size: int, interpolation: str = "bicub
 
 
 def resize_longer_side(image: tf.Tensor, size: int) -> tf.Tensor:
-    """Longer side to `size` pixels, the other side rounded to nearest, 1 at least; bicubic, float32 as `resize_shorter_side` gives."""
+    """Resizes the longer side to `size` pixels, the other in proportion (at least 1); bicubic, output as of `resize_shorter_side`."""
     shape = tf.shape(image)[:2]
     target = tf.maximum(1, scaled_sides(shape, tf.reduce_max(shape), size))
     return _resized(image, target, "bicubic")
 
 
 def scaled_sides(shape: tf.Tensor, side: tf.Tensor, size: int) -> tf.Tensor:
-    """Sides (height, width), int32, after the scaling that makes `side` pixels `size`; halves round up."""
+    """Returns height and width, int32, after scaling by `size` / `side`; halves are rounded up."""
     return (2 * size * shape + side) // (2 * side)
 
 
 def center_crop(image: tf.Tensor, size: int) -> tf.Tensor:
-    """The middle `size` x `size` pixels, the offset rounded up (official release)."""
+    """Returns the central `size` x `size` pixels; the offset is rounded up (official release)."""
     top, left = tf.unstack(_center_offset(tf.shape(image)[:2], size))
     return _crop(image, top, left, size, size)
 
 
 def test_view(image: tf.Tensor, size: int, interpolation: str = "bicubic") -> tf.Tensor:
-    """What the network sees in testing: the shorter side resized to `size`, then the centre crop; float32 (size, size, 3), 0..255.
+    """Returns the test view: the shorter side resized to `size`, then the centre crop; float32 (size, size, 3), 0..255.
 
-    Only what is kept is computed, so that an image of 2000 x 1 pixels is not enlarged to 448,000 x 224.
+    Only the crop is computed, so that an image of 2000 x 1 pixels is not enlarged to 448,000 x 224.
 
     Raises:
         InputError: for an unknown interpolation.
@@ -65,7 +68,7 @@ def test_view(image: tf.Tensor, size: int, interpolation: str = "bicubic") -> tf
 
 
 def shown_image(image: tf.Tensor, crop_size: int) -> tf.Tensor:
-    """An image as the network sees it in testing, uint8 (S, S, 3), for pictures."""
+    """Returns the test view of an image as uint8 (S, S, 3), for figures."""
     return tf.cast(tf.round(test_view(image, crop_size)), tf.uint8)
 
 
@@ -88,7 +91,7 @@ def _with_interpolation(image, size: int, interpolation: str, resized: Callable[
 
 
 def _resized(image, target, interpolation: str) -> tf.Tensor:
-    """As PIL resizes; twice the time of one resampling of both sides at once, which training takes."""
+    """Resizes as PIL does; this takes twice as long as resampling both sides at once, as training does."""
     target = tf.convert_to_tensor(target)
 
     def resized():
@@ -100,7 +103,7 @@ def _resized(image, target, interpolation: str) -> tf.Tensor:
 
 
 def _resized_window(image, target, offset, size: int, interpolation: str) -> tf.Tensor:
-    """The `size` x `size` pixels at `offset`, int32 (top, left), of `_resized`."""
+    """Returns the `size` x `size` window at `offset`, int32 (top, left), of the result of `_resized`."""
 
     def resized():
         rows, top = _reach(image, 0, target[0], offset[0], size)
@@ -115,7 +118,7 @@ def _resized_window(image, target, offset, size: int, interpolation: str) -> tf.
 
 
 def _reach(image, axis: int, target, offset, size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """The pixels along an axis of which `size` resized ones at `offset` are made, and the first one's index."""
+    """Returns the source pixels along an axis that contribute to the `size` resized pixels at `offset`, and the first one's index."""
     length = tf.cast(tf.shape(image)[axis], tf.int64)
     scaled, first = tf.cast(target, tf.int64), tf.cast(offset, tf.int64)
     margin = _REACH * (1 + length // scaled)
@@ -125,11 +128,11 @@ def _reach(image, axis: int, target, offset, size: int) -> tuple[tf.Tensor, tf.T
 
 
 def _resampled(image, axis: int, target, offset, size, interpolation: str, begin=0, length=None) -> tf.Tensor:
-    """`size` pixels at `offset` of an axis that is resized to `target` pixels; float32 of whole numbers 0..255.
+    """Resizes an axis to `target` pixels and returns the `size` pixels at `offset`; float32 of whole numbers 0..255.
 
     Args:
         image: uint8 or float32 (H, W, 3).
-        begin, length: of the axis, where the image is only a part of it: the part's first pixel, and the pixels of the whole.
+        begin, length: if the image is only a part of the whole along this axis: its first pixel, and the length of the whole.
     """
     shape = tf.shape(image)[:2]
     whole = shape[axis] if length is None else length

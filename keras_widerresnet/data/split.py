@@ -1,6 +1,6 @@
-"""What a data set is to the input pipeline: raw images that can be streamed from any step of an endless shuffled order.
+"""Data sets as the input pipeline sees them: raw images that can be streamed from any step of an endless shuffled order.
 
-The order is a function of (seed, position) alone, so a resumed run reads on exactly where it stopped.
+The order is a function of (seed, position) alone, so a resumed run continues exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _FIFTH = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """The part of every batch that one worker of several reads."""
+    """The part of every batch that one of several workers reads."""
 
     index: int = 0
     count: int = 1
 
     def positions(self, step: int, batch_size: int) -> tf.data.Dataset:
-        """Endless positions in the run's order, int64, from the step on: rows `index`/`count` to (`index` + 1)/`count` of each batch."""
+        """Returns the endless positions, int64, from a step on: rows `index`/`count` to (`index` + 1)/`count` of each batch."""
         rows = batch_size // self.count
         local = tf.data.Dataset.range(step * rows, ENDLESS)
         return local.map(lambda q: q // rows * batch_size + self.index * rows + q % rows)
@@ -41,7 +41,7 @@ WHOLE = Share()
 
 
 def shuffled_indices(positions: tf.data.Dataset, size: int, seed: int | tf.Tensor) -> tf.data.Dataset:
-    """The index, int64, of the image at each position; each pass over the `size` images is in an order of its own."""
+    """Maps positions to image indices, int64; every pass over the `size` images has a different order."""
 
     def index_at(position):
         shuffle_seed = tf.stack([tf.cast(seed, tf.int64), position // size])
@@ -57,7 +57,7 @@ class IndexedSplit:
     Args:
         labels: int32 array (size,).
         read: graph function from an int64 index to one raw image, see `images`.
-        name_of: what to call image `index` in a report.
+        name_of: returns the name of image `index` for reports.
     """
 
     labels: np.ndarray
@@ -69,24 +69,24 @@ class IndexedSplit:
         return len(self.labels)
 
     def image(self, index: int) -> tf.Tensor:
-        """One uint8 image (H, W, 3), for pictures."""
+        """Returns one image, uint8 (H, W, 3), for figures."""
         return decode_rgb(self.read(tf.constant(index, tf.int64)))
 
     def ordered(self) -> tf.data.Dataset:
-        """Each example once: raw image, int32 label."""
+        """Returns each example once: raw image, int32 label."""
         return self._examples(tf.data.Dataset.range(self.size))
 
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
-        """Endless (position, raw image, label) from a step on, each pass over the data in an order of its own."""
+        """Returns endless (position, raw image, label) from a step on; every pass over the data has a different order."""
         positions = share.positions(step, batch_size)
         examples = self._examples(shuffled_indices(positions, self.size, seed))
         return tf.data.Dataset.zip(positions, examples).map(lambda p, example: (p, *example))
 
     def subset(self, indices: np.ndarray) -> IndexedSplit:
-        """The images at some indices, int64 (n,), in their order, under the names that they have here."""
+        """Returns the split of the images at the given indices, int64 (n,), in this order; the images keep their names."""
         chosen = tf.constant(indices, tf.int64)
 
-        def read(index):  # no lambda: AutoGraph cannot tell two in one line apart
+        def read(index):  # not a lambda: AutoGraph cannot distinguish two lambdas on one line
             return self.read(chosen[index])
 
         return IndexedSplit(self.labels[indices], read, lambda index: self.name_of(int(indices[index])))
@@ -98,16 +98,16 @@ class IndexedSplit:
 
 @dataclasses.dataclass(frozen=True)
 class ShardedSplit:
-    """Images in TFRecord files, which can only be read one after the other: the files are shuffled, then their records through a buffer.
+    """Images in TFRecord files, which are read sequentially: the files are shuffled, then their records in a buffer.
 
     Args:
         files: paths.
-        lengths: number of the split's records in each.
+        lengths: number of the split's records in each file.
         parse: graph function from a serialised record to (raw image, int32 label).
-        buffer: records in the shuffle buffer; they are held encoded.
-        name_of: what to call image `index` in a report.
+        buffer: number of records in the shuffle buffer; they are kept encoded.
+        name_of: returns the name of image `index` for reports.
         records: graph function from a path to the split's serialised records in that file.
-        max_pixels: see `images.checked`; None where images are not to be checked.
+        max_pixels: see `images.checked`; None to skip the check.
     """
 
     files: Sequence[str]
@@ -124,38 +124,38 @@ class ShardedSplit:
 
     @property
     def labels(self) -> np.ndarray:
-        """Int32 array (size,) in stored order; reads the whole split."""
+        """All labels, int32 (size,), in stored order; reads the whole split."""
         labels = self._stored().map(lambda record: self.parse(record)[1], num_parallel_calls=tf.data.AUTOTUNE)
         return np.fromiter(labels.as_numpy_iterator(), np.int32, self.size)
 
     def image(self, index: int) -> tf.Tensor:
-        """One uint8 image (H, W, 3), for pictures; skips through the records before it in its own file."""
+        """Returns one image, uint8 (H, W, 3), for figures; reads through the preceding records of its file."""
         shard, number = _place(index, self.lengths)
         record = next(iter(self.records(tf.constant(self.files[shard])).skip(number)))
         return decode_rgb(self._example(record)[0])
 
     def ordered(self) -> tf.data.Dataset:
-        """Each example once: raw image, int32 label."""
+        """Returns each example once: raw image, int32 label."""
         return self._stored().map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def unchecked(self, file: str) -> tf.data.Dataset:
-        """Each raw image of one of the files, whatever its bytes are."""
+        """Returns each raw image of one file, without any check of its bytes."""
         return self.records(tf.constant(file)).map(lambda record: self.parse(record)[0])
 
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
-        """Endless (position, raw image, label) from a step on; passes before it are not read, its own is skipped through.
+        """Returns endless (position, raw image, label) from a step on; earlier passes are not read, the step's own pass is skipped through.
 
-        A worker of several reads its own files only.
+        One of several workers reads only its own files.
 
         Raises:
             InputError: if there are fewer files than workers.
         """
         files, size = self.files[share.index :: share.count], sum(self.lengths[share.index :: share.count])
         if not size:
-            raise InputError(f"{len(self.files)} shards cannot be shared out among {share.count} workers: write more shards")
+            raise InputError(f"{len(self.files)} shards are too few for {share.count} workers: write at least one shard per worker")
 
         def one_pass(number):
-            tf.random.set_seed(1)  # of this graph alone: TensorFlow compares the pair of seeds with (0, 0), which a tensor cannot be
+            tf.random.set_seed(1)  # for this graph only: without it, TensorFlow compares the seeds with (0, 0), which fails for a tensor
             order = tf.random.experimental.stateless_shuffle(tf.constant(files), seed=tf.stack([tf.cast(seed, tf.int64), number]))
             records = tf.data.Dataset.from_tensor_slices(order).interleave(
                 self.records, cycle_length=min(READERS, len(files)), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
@@ -168,9 +168,9 @@ class ShardedSplit:
         return tf.data.Dataset.zip(share.positions(step, batch_size), examples).map(lambda p, example: (p, *example))
 
     def spread(self, share: fractions.Fraction) -> tuple[ShardedSplit, ShardedSplit]:
-        """Two splits: all records but a share of them, spread evenly over each file, and that share.
+        """Divides the records into two splits: the rest, and a share spread evenly over each file.
 
-        Of a file of n records the share has ⌊n · `share`⌋: record i is in it if ⌊(i + 1) · `share`⌋ > ⌊i · `share`⌋.
+        The share contains ⌊n · `share`⌋ records of a file of n: record i belongs to it if ⌊(i + 1) · `share`⌋ > ⌊i · `share`⌋.
         """
         return self._part(share, is_share=False), self._part(share, is_share=True)
 
@@ -203,7 +203,7 @@ class ShardedSplit:
 
 
 def record_names(files: Sequence[str], lengths: Sequence[int]) -> Callable[[int], str]:
-    """What to call a record of TFRecord files, by its index among all: its file, and its number there from 0 on."""
+    """Returns the function from a record's index in all TFRecord files to its name: file name and zero-based record number."""
 
     def name_of(index: int) -> str:
         shard, number = _place(index, lengths)
@@ -213,15 +213,15 @@ def record_names(files: Sequence[str], lengths: Sequence[int]) -> Callable[[int]
 
 
 def _place(index: int, lengths: Sequence[int]) -> tuple[int, int]:
-    """The file in which a record lies, and its number there."""
+    """Returns the index of a record's file, and the record's index within it."""
     ends = np.cumsum(lengths)
     shard = int(np.searchsorted(ends, index, side="right"))
     return shard, index - int(ends[shard]) + lengths[shard]
 
 
 def without_parts(name: str) -> NoReturn:
-    """The `part` of data sets whose images are not in parts with names: always an `InputError`."""
-    raise InputError(f"This data set has no parts by name: give a share of the training images, auto or none. Received: {name!r}")
+    """The `part` of data sets without named parts: always raises `InputError`."""
+    raise InputError(f"This data set has no named parts: give a share of the training images, auto or none. Received: {name!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,12 +229,12 @@ class ImageData:
     """A data set for classification.
 
     Args:
-        name: what it is called.
-        class_names: in the order of the labels.
-        train, test: its two splits.
-        find_unreadable: the files that cannot be decoded, and why (for when decoding failed in the middle of training).
-        validation: its own validation images, where it has some besides the two splits; see `validation.with_validation`.
-        part: a split by its name in the data set; raises `InputError` where there is none of that name.
+        name: the data set's name.
+        class_names: class names in label order.
+        train, test: the training and the test split.
+        find_unreadable: returns the files that cannot be decoded, and why (called when decoding fails during training).
+        validation: the data set's own validation split, if it has one in addition; see `validation.with_validation`.
+        part: returns the split of a given name; raises `InputError` if there is none.
     """
 
     name: str
@@ -251,11 +251,11 @@ class ImageData:
 
 
 def held_out_fifth(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of a training and a test part, a fifth of every class and one image at least, for sets without a test split.
+    """Returns the indices of a training and a test part for data sets without a test split: a fifth of every class, at least one image.
 
     Args:
-        labels: int (images,), two images or more of each class.
-        seed: draws the part.
+        labels: int (images,), at least two images per class.
+        seed: random seed of the split.
     """
     from sklearn.model_selection import train_test_split
 
@@ -264,7 +264,7 @@ def held_out_fifth(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarra
     if min(size, len(labels) - size) >= len(counts):
         _, test = train_test_split(np.arange(len(labels)), test_size=_FIFTH, stratify=labels, random_state=seed)
     else:
-        test = np.zeros(0, np.int64)  # fewer images than classes: scikit-learn would refuse
+        test = np.zeros(0, np.int64)  # scikit-learn raises an error if a part has fewer images than there are classes
     generator = np.random.default_rng(seed)
     for label in np.setdiff1d(labels, labels[test]):
         own = np.flatnonzero(labels == label)

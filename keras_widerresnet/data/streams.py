@@ -1,4 +1,4 @@
-"""What the input pipelines of all tasks do with their batches: made ahead, shared out among workers, made by a `tf.data` service."""
+"""Common parts of the input pipelines of all tasks: prefetching, sharding among workers, and the `tf.data` service."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import tensorflow as tf
 
 
 def streamed(batches: Callable[[int | tf.Tensor], tf.data.Dataset], seed: int, data_service: str) -> tf.data.Dataset:
-    """`batches(seed)`, made ahead; or, by a `tf.data` service at the address `data_service`, those of a seed that each worker draws."""
+    """Returns `batches(seed)` with prefetching.
+
+    If `data_service` is the address of a `tf.data` service, its workers make the batches instead, each from a seed that it draws itself.
+    """
     if not data_service:
         return unsharded(batches(seed))
-    # Unseeded whatever TensorFlow's global seed: each of the service's workers must draw an order of its own.
+    # Not seeded, whatever TensorFlow's global seed: each worker of the service must draw its own order.
     seeds = tf.data.Dataset.from_tensors(0).map(
         lambda _: tf.raw_ops.RandomUniformInt(shape=tf.zeros(0, tf.int32), minval=0, maxval=1 << 30)
     )
@@ -21,12 +24,12 @@ def streamed(batches: Callable[[int | tf.Tensor], tf.data.Dataset], seed: int, d
 
 
 def unsharded(batches: tf.data.Dataset) -> tf.data.Dataset:
-    """Made ahead, and not shared out by TensorFlow, as every worker reads its share already."""
+    """Prefetches batches and turns off TensorFlow's auto-sharding, because each worker already reads only its share."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
 
 
 def test_steps(images: int, batch_size: int) -> int:
-    """Steps in which all test images are seen, the last batch being filled up."""
+    """Returns the number of steps that cover all test images; the last batch is padded."""
     return -(-images // batch_size)

@@ -1,4 +1,4 @@
-"""The images on which every epoch is scored and the best one chosen, so that the test images are kept for the end."""
+"""Validation images, on which every epoch is scored and the best one chosen; the test images are only used at the end."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from keras_widerresnet.data.split import ImageData, IndexedSplit, ShardedSplit
 from keras_widerresnet.errors import InputError
 
 DEFAULT_SHARE = 0.1
-# So that the arithmetic of `ShardedSplit.spread` stays exact in 64 bits.
+# Keeps the arithmetic of `ShardedSplit.spread` exact in 64 bits.
 _MAX_DENOMINATOR = 1_000_000
 
 Data = TypeVar("Data", ImageData, SegmentationData)
@@ -22,19 +22,20 @@ Split = TypeVar("Split", IndexedSplit | ShardedSplit, SegmentationSplit)
 
 
 def with_validation(data: Data, choice: str, seed: int) -> tuple[Data, str]:
-    """A data set with `validation`, and without those of its training images that are held out for it.
+    """Adds `validation` to a data set, and removes images held out for it from the training images.
 
     Args:
-        data: as it was loaded; its test images stay as they are.
-        choice: `"none"` for the test images; `"auto"` for the set's own validation images, or a tenth of the training images where it has
-            none; a share of the training images between 0 and 1, such as `"0.1"`, which is held out; or the name of a part of the set.
-        seed: draws the held-out images. In TFRecord files they are spread evenly, whatever the seed and the classes.
+        data: the data set as loaded; its test images are not changed.
+        choice: `"none"` for the test images; `"auto"` for the data set's own validation images or, if it has none, a tenth of the training
+            images; a share of the training images between 0 and 1 to hold out, such as `"0.1"`; or the name of a part of the data set.
+        seed: random seed of the held-out images. In TFRecord files they are evenly spaced, regardless of the seed and the classes.
 
     Returns:
-        The data set, and what its validation images are in words, e.g. `"10 % of the training images, held out"`.
+        The data set, and a description of its validation images, e.g. `"10 % of the training images, held out"`.
 
     Raises:
-        InputError: if nothing would be left to train on, of some class or at all, or to validate on, or there is no part of that name.
+        InputError: if no images, or none of some class, would be left for training, if there would be none for validation, or if there
+            is no part of that name.
     """
     if choice == NO_VALIDATION:
         return dataclasses.replace(data, validation=data.test), "the test images"
@@ -48,12 +49,12 @@ def with_validation(data: Data, choice: str, seed: int) -> tuple[Data, str]:
 
 
 def _held_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
-    """What is left of a split, and a share of it: of every class where images have one."""
+    """Divides a split into the rest and a share, which is stratified by class if images have one."""
     exact = fractions.Fraction(str(share)).limit_denominator(_MAX_DENOMINATOR)
     if isinstance(split, ShardedSplit):
         train, validation = split.spread(exact)
         if not train.size or not validation.size:
-            raise _too_few(split.size, share, f"of each file of n images it takes ⌊n · {share:g}⌋, {validation.size} in all")
+            raise _too_few(split.size, share, f"it consists of ⌊n · {share:g}⌋ images of each file of n images, {validation.size} in total")
         return train, validation
     labels = split.labels if isinstance(split, IndexedSplit) else np.zeros(split.size, np.int32)
     counts = np.unique(labels, return_counts=True)[1]
@@ -61,16 +62,16 @@ def _held_out(split: Split, share: float, seed: int) -> tuple[Split, Split]:
     drawn = _drawn(groups, exact, seed)
     kept = np.setdiff1d(np.arange(split.size), drawn)
     if lost := len(groups) - len(np.unique(labels[kept])):
-        of = f" of {lost} of the {len(groups)} classes, of which the smallest has {counts.min()}" if len(groups) > 1 else ""
-        raise _too_few(split.size, share, f"none would be left to train on{of}")
+        of = f" of {lost} of the {len(groups)} classes (the smallest has {counts.min()})" if len(groups) > 1 else ""
+        raise _too_few(split.size, share, f"no images{of} would be left for training")
     return split.subset(kept), split.subset(drawn)
 
 
 def _drawn(groups: list[np.ndarray], share: fractions.Fraction, seed: int) -> np.ndarray:
-    """A share of the indices in each group, rounded, but one at least, in order."""
+    """Draws a share of the indices of each group, rounded, at least one; sorted."""
     generator = np.random.default_rng(seed)
     drawn = [generator.choice(group, round(len(group) * share), replace=False) for group in groups]
-    # Drawn last, so that a split in which no share is rounded to nothing is what it was before this was so.
+    # Drawn last, so that splits in which no share is rounded to zero are the same as in earlier versions.
     drawn += [generator.choice(group, 1) for group, found in zip(groups, list(drawn), strict=True) if not len(found)]
     return np.sort(np.concatenate(drawn))
 
@@ -78,5 +79,5 @@ def _drawn(groups: list[np.ndarray], share: fractions.Fraction, seed: int) -> np
 def _too_few(size: int, share: float, why: str) -> InputError:
     return InputError(
         f"{100 * share:g} % of {size} training images cannot be held out for validation: {why}. "
-        "Choose another share, or --validation=none, which takes the test images"
+        "Choose another share, or --validation=none to validate on the test images"
     )

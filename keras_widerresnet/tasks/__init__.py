@@ -1,1 +1,1 @@
-"""What networks are trained for: one folder a task, with the same file names in each."""
+"""The tasks that networks are trained for: one folder per task, with the same file names in each."""

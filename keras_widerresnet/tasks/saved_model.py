@@ -1,4 +1,4 @@
-"""SavedModels, loaded to be asked."""
+"""Loading of SavedModels for inference."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import tensorflow as tf
 from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.models import RELEASE_PREPROCESSING, Source
 
-PIXEL_SIGNATURE = "tensor"  # of our exports: from pixels, 0..255, to probabilities
+PIXEL_SIGNATURE = "tensor"  # of this package's exports: from pixels, 0..255, to probabilities
 
 
 def load_saved_model(source: Source) -> Any:
-    """TensorFlow's object of a SavedModel, with its signatures.
+    """Loads a SavedModel as TensorFlow's object with its signatures.
 
     Raises:
         InputError: if TensorFlow cannot load it.
@@ -25,6 +25,6 @@ def load_saved_model(source: Source) -> Any:
 
 
 def check_of_export(source: Source, preprocessing: str) -> None:
-    """Raises `InputError` if the pixels of an export of ours, whose graph does what its network needs, are to be normalised before it."""
+    """Raises `InputError` if images are to be normalised for an export of this package, whose graph contains the preprocessing."""
     if preprocessing == RELEASE_PREPROCESSING:
-        raise InputError(f"{source.text!r} takes RGB values 0..255, by its signature {PIXEL_SIGNATURE!r}: leave out --preprocessing")
+        raise InputError(f"{source.text!r} accepts RGB values 0..255 (signature {PIXEL_SIGNATURE!r}): omit --preprocessing")

@@ -1,1 +1,1 @@
-"""Where images come from: one module a source, each from a path or name to the splits of a data set."""
+"""Sources of images: one module per source, each of which turns a path or name into the splits of a data set."""

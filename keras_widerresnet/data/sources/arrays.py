@@ -1,4 +1,4 @@
-"""Data sets that fit in memory: the embedded digits, IDX files of the MNIST family, random images."""
+"""Data sets that fit in memory: scikit-learn's digits, IDX files of the MNIST family, random images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GZIP = b"\x1f\x8b"
 
 
 def array_split(images: np.ndarray, labels: np.ndarray) -> IndexedSplit:
-    """A split over uint8 images (n, H, W) or (n, H, W, 3); grey ones are repeated to RGB as they are read."""
+    """Returns a split of uint8 images (n, H, W) or (n, H, W, 3); grey images are converted to RGB when they are read."""
     stored = tf.constant(images)
 
     def read(index):
@@ -35,7 +35,7 @@ def array_split(images: np.ndarray, labels: np.ndarray) -> IndexedSplit:
 
 
 def digits() -> ImageData:
-    """scikit-learn's 1,797 handwritten digits, 8x8 grey of 17 levels spread over 0..255; a fifth of each class held out (UCI Optdigits)."""
+    """Loads scikit-learn's 1,797 digits (UCI Optdigits): 8x8 grey, 17 levels scaled to 0..255; a fifth of each class held out."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -47,19 +47,19 @@ def digits() -> ImageData:
 
 
 def idx(folder: str) -> ImageData:
-    """MNIST-family files (`train-images…`, `train-labels…`, `t10k-…`, plain or gzipped, whatever their endings) in `folder`.
+    """Loads MNIST-family files (`train-images…`, `train-labels…`, `t10k-…`, plain or gzipped, with any endings) from `folder`.
 
     Raises:
-        InputError: naming the file that is missing or damaged, or if there is one class alone.
+        InputError: if a file is missing or damaged (the message names it), or if there is only one class.
     """
     parts, labels_seen = [], set()
     for images_name, labels_name in _IDX_FILES.values():
         images = _read_idx(_find(folder, images_name), dimensions=3)
         labels = _read_idx(_find(folder, labels_name), dimensions=1)
         if len(images) != len(labels):
-            raise InputError(f"{folder}: {images_name} holds {len(images)} images, {labels_name} {len(labels)} labels")
+            raise InputError(f"{folder}: {images_name} contains {len(images)} images, but {labels_name} {len(labels)} labels")
         if not images.size:
-            raise InputError(f"{folder}: {images_name} holds no pixel: its sizes are {images.shape}")
+            raise InputError(f"{folder}: {images_name} contains no pixels: its shape is {images.shape}")
         labels_seen |= set(labels.tolist())
         parts.append(array_split(images, labels))
     classes = max(labels_seen) + 1
@@ -70,7 +70,7 @@ def idx(folder: str) -> ImageData:
 
 
 def fake(size: int, classes: int = 10, images: int = 512) -> ImageData:
-    """Random uint8 images of `size` x `size` pixels with random labels, for benchmarks and smoke runs."""
+    """Generates random uint8 images of `size` x `size` pixels with random labels, for benchmarks and smoke tests."""
     generator = np.random.default_rng(0)
     parts = []
     for count in (images, max(images // 4, 1)):
@@ -87,7 +87,7 @@ def _find(folder: str, stem: str) -> pathlib.Path:
     found = exact or [path for path in sorted(root.glob(f"{stem}*")) if not is_junk(path.name)]
     if not found:
         wanted = [f"{name}-idx{3 if 'images' in name else 1}-ubyte[.gz]" for pair in _IDX_FILES.values() for name in pair]
-        raise InputError(f"No {stem}* file in {folder!r}; an idx: folder holds {', '.join(wanted)}")
+        raise InputError(f"No {stem}* file in {folder!r}; an idx: folder must contain {', '.join(wanted)}")
     if len(found) > 1 and not exact:
         raise InputError(f"{len(found)} files in {folder!r} could be {stem}{kind}: {some(path.name for path in found)}")
     if problem := problem_of_file(found[0]):
@@ -96,14 +96,14 @@ def _find(folder: str, stem: str) -> pathlib.Path:
 
 
 def _read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:
-    """The format's header: two zero bytes, type (8: uint8), number of dimensions, then big-endian sizes."""
+    """Reads an IDX file; its header: two zero bytes, type (8: uint8), number of dimensions, then big-endian sizes."""
     try:
         with path.open("rb") as opened:
             is_zipped = opened.read(len(_GZIP)) == _GZIP
         with gzip.open(path) if is_zipped else path.open("rb") as file:
             header = file.read(4 + 4 * dimensions)
             shape = tuple(int(side) for side in np.frombuffer(header, ">u4", offset=4)) if len(header) == 4 + 4 * dimensions else ()
-            # No more than the header tells, whatever it unzips to, and one value to see whether there are more.
+            # Reads as many values as the header states, whatever the file unzips to, and one more to detect surplus data.
             values = file.read(math.prod(shape) + 1) if shape else b""
     except (OSError, EOFError, zlib.error, MemoryError, OverflowError) as error:
         raise InputError(f"{printable(path)} cannot be read: {error or type(error).__name__}") from None
@@ -111,5 +111,5 @@ def _read_idx(path: pathlib.Path, dimensions: int) -> np.ndarray:
         raise InputError(f"{printable(path)} is not an IDX file of uint8 with {dimensions} dimensions: it begins with {header[:4].hex()}")
     if not shape or len(values) != math.prod(shape):
         held = f"more than {math.prod(shape):,}" if shape and len(values) > math.prod(shape) else f"{len(values):,}"
-        raise InputError(f"{printable(path)} is truncated or damaged: its header says {shape or 'nothing'}, it holds {held} values")
+        raise InputError(f"{printable(path)} is truncated or damaged: its header states {shape or 'nothing'}, it contains {held} values")
     return np.frombuffer(values, np.uint8).reshape(shape)

@@ -1,4 +1,4 @@
-"""What lies in a folder of data: images and folders, without what other programs leave there."""
+"""Listing of data folders: images and sub-folders, without hidden files and those that other programs leave there."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
 OTHER_IMAGE_ENDINGS = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".tif", ".tiff", ".webp")
-# Besides all names that begin with a dot: of macOS, Windows, Linux, Synology, QNAP, and Python.
+# In addition to names that begin with a dot: files and folders of macOS, Windows, Linux, Synology, QNAP and Python.
 JUNK_NAMES = frozenset({
     "__macosx", "network trash folder", "temporary items", "thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin",
     "system volume information", "found.000", "lost+found", "__pycache__", "@eadir", "@tmp", "@sharebin", "#recycle", "#snapshot",
@@ -27,16 +27,16 @@ _KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR,
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder of this name is hidden or another program's, at whatever depth it lies."""
+    """Whether a file or folder of this name is hidden or belongs to another program; its depth does not matter."""
     return name.startswith(_JUNK_STARTS) or name.lower() in JUNK_NAMES
 
 
 def problem_of_file(path: str | os.PathLike[str]) -> str:
-    """What keeps a path from being read as a file, to follow its name; "" if nothing does."""
+    """Returns why a path cannot be read as a file, as a predicate to follow its name; "" if it can."""
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return f"is a broken link to {printable(os.readlink(path))}" if os.path.islink(path) else "is not there"
+        return f"is a broken link to {printable(os.readlink(path))}" if os.path.islink(path) else "does not exist"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if stat.S_ISDIR(mode):
@@ -47,14 +47,14 @@ def problem_of_file(path: str | os.PathLike[str]) -> str:
 
 
 class Entries:
-    """Reads the folders of one data set, and keeps account of what it passes over.
+    """Lists the folders of one data set, and records what is skipped.
 
-    Links to folders are followed, but for those to a folder that they lie in. Hidden files and those of other programs are passed over at
-    every depth. A folder is a folder, whatever its name; a broken link, a pipe or a file that may not be read in an image's place is a
-    problem.
+    Links to folders are followed, except links to a folder that contains them. Hidden files and those of other programs are skipped at
+    every depth. Folders are recognised whatever their names; a broken link, a pipe or an unreadable file in place of an image is recorded
+    as a problem.
 
     Attributes:
-        problems: path -> what keeps it from being read, of what lies where an image or a folder of images could be.
+        problems: maps paths that could be images or folders of images, but cannot be read, to the reasons.
     """
 
     def __init__(self) -> None:
@@ -64,20 +64,20 @@ class Entries:
         self._others: collections.Counter[str] = collections.Counter()
 
     def folders(self, folder: pathlib.Path) -> list[pathlib.Path]:
-        """The folders in a folder, sorted by their names."""
+        """Returns the sub-folders of a folder, sorted by name."""
         return [path for path, is_folder in self._listed(folder) if is_folder]
 
     def images_beside(self, folder: pathlib.Path) -> list[pathlib.Path]:
-        """What lies in a folder itself, is no folder and has an image's name."""
+        """Returns the entries directly in a folder that have an image's ending and are not folders."""
         return [path for path, is_folder in self._listed(folder) if not is_folder and path.name.lower().endswith(IMAGE_ENDINGS)]
 
     def files(self, folder: pathlib.Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[pathlib.Path]:
-        """The files at any depth in a folder whose names end so, in any letter case, sorted by their paths as text."""
+        """Returns the files at any depth in a folder with these endings, in any letter case, sorted by their paths as text."""
         wanted = tuple(ending.lower() for ending in endings)
         found: list[pathlib.Path] = []
         seen: set[tuple[int, int]] = set()
         waiting: list[pathlib.Path] = [folder]
-        linked: list[pathlib.Path] = []  # links come last: a folder that is here anyway keeps its own path
+        linked: list[pathlib.Path] = []  # links come last, so that a folder that is also reached without a link keeps its own path
         while waiting or linked:
             current = (waiting or linked).pop()
             if (identity := _identity(current)) in seen:
@@ -101,26 +101,26 @@ class Entries:
         return sorted(found, key=str)
 
     def check(self, what: str = "files") -> None:
-        """Raises `InputError` if anything in an image's place could not be read."""
+        """Raises `InputError` if anything in place of an image could not be read."""
         if self.problems:
             lines = some(f"{path} {problem}" for path, problem in self.problems.items())
             raise InputError(f"{len(self.problems)} {what} cannot be used: {lines}")
 
     def log(self, path: str | pathlib.Path) -> None:
-        """One line about all that was passed over in a data set at `path`, if anything was."""
+        """Logs in one line what was skipped in a data set at `path`, if anything was."""
         lines = []
         if self._junk:
-            lines.append(f"{len(self._junk)} hidden or other programs' files and folders ({some(self._junk)})")
+            lines.append(f"{len(self._junk)} files and folders that are hidden or belong to other programs ({some(self._junk)})")
         if self._others:
             kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(self._others.items()))
-            lines.append(f"images that are neither JPEG nor PNG by their names ({kinds})")
+            lines.append(f"images whose endings are neither JPEG's nor PNG's ({kinds})")
         if self._circles:
-            lines.append(f"links to folders that they lie in ({some(self._circles)})")
+            lines.append(f"links to folders that contain them ({some(self._circles)})")
         if lines:
-            logger.warning("Passed over in %s: %s", printable(path), "; ".join(lines))
+            logger.warning("Skipped in %s: %s", printable(path), "; ".join(lines))
 
     def _listed(self, folder: pathlib.Path) -> list[tuple[pathlib.Path, bool]]:
-        """What lies in a folder but for junk, sorted by name, and whether it is a folder."""
+        """Returns a folder's entries except junk, sorted by name, each with whether it is a folder."""
         try:
             with os.scandir(folder) as scanned:
                 entries = sorted(scanned, key=lambda entry: entry.name)
@@ -133,7 +133,7 @@ class Entries:
             if is_junk(entry.name):
                 self._junk[str(path)] = None
             elif entry.is_symlink() and not path.suffix and not os.path.exists(path):
-                self.problems[str(path)] = problem_of_file(path)  # a folder, probably
+                self.problems[str(path)] = problem_of_file(path)  # probably a link to a folder
             else:
                 kept.append((path, is_folder))
         return kept
@@ -145,6 +145,6 @@ def _identity(folder: pathlib.Path) -> tuple[int, int]:
 
 
 def _holds(link: pathlib.Path, folder: pathlib.Path) -> bool:
-    """Whether what a link points to is `folder` or holds it."""
+    """Whether a link's target is `folder` or contains it."""
     target, inner = link.resolve(), folder.resolve()
     return target == inner or target in inner.parents

@@ -1,4 +1,4 @@
-"""Class folders of JPEG and PNG files."""
+"""Data sets of class folders of JPEG and PNG files."""
 
 from __future__ import annotations
 
@@ -34,23 +34,24 @@ def folder(
     cache_bytes: int = CACHE_BYTES,
     max_pixels: int = MAX_PIXELS,
 ) -> ImageData:
-    """Images in `PATH/<class>/*.jpg`, a fifth of each class held out; or in `PATH/train/<class>` and `PATH/test|val/<class>`.
+    """Loads images from `PATH/<class>/*.jpg` (a fifth of each class held out), or `PATH/train/<class>` and `PATH/test|val/<class>`.
 
-    Beside `test/`, `val/` holds validation images; other folders beside `train/` are parts to be had by name. `parts.find_class_folders`
-    says which names parts have and what is refused as open; `entries.Entries` says what is passed over. A class is all that lies in its
-    folder, at any depth.
+    If there is a `test/`, `val/` contains validation images; other folders next to `train/` are parts that can be selected by name. See
+    `parts.find_class_folders` for the names of parts and for layouts that are rejected as ambiguous, and `entries.Entries` for what is
+    skipped. A class consists of all images in its folder, at any depth.
 
     Args:
         path: `~` is expanded.
-        skip_corrupt: leave out, with a warning, files that cannot be read, do not decode or are not RGB.
-        convert_rgb: take grey, alpha and CMYK images too, converted to RGB as they are read.
-        verify: decode every file once before training; without it a bad file is found when it is reached.
-        split_seed: draws the held-out fifth.
-        cache_bytes: splits whose files are no larger in all are held in memory, encoded.
+        skip_corrupt: whether to skip, with a warning, files that cannot be read or decoded or are not RGB.
+        convert_rgb: whether to accept grey, alpha and CMYK images, which are converted to RGB when they are read.
+        verify: whether to decode every file once before training; otherwise a bad file is only found when it is reached.
+        split_seed: random seed of the held-out fifth.
+        cache_bytes: splits whose files have at most this total size are kept in memory, encoded.
         max_pixels: see `images.checked`.
 
     Raises:
-        InputError: naming the empty or unequal folders, or the files that cannot be read, do not decode or are not RGB.
+        InputError: for empty folders, parts with different classes, or files that cannot be read or decoded or are not RGB; the message
+            names them.
     """
     root = pathlib.Path(os.path.expanduser(path))
     entries = Entries()
@@ -66,7 +67,7 @@ def folder(
             why = " (the same letters in two Unicode forms: rename them)" if composed == expected else ""
             raise InputError(f"{printable(part)} and {printable(layout.train)} have different class folders: [{different}]{why}")
         if beside := entries.images_beside(part):
-            logger.warning("Left out %d images beside the class folders, which have no class: %s", len(beside), some(beside))
+            logger.warning("Skipped %d images outside the class folders, which have no class: %s", len(beside), some(beside))
         return _files(part, class_names, entries)
 
     def usable(files: list[str], labels: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -74,27 +75,27 @@ def folder(
             files, labels = _verified(files, labels, skip_corrupt=skip_corrupt, convert_rgb=convert_rgb, max_pixels=max_pixels)
         empty = [name for name, count in zip(class_names, np.bincount(labels, minlength=len(class_names)), strict=True) if not count]
         if empty:
-            raise InputError(f"No usable image is left in {len(empty)} class folders: {some(empty)}")
+            raise InputError(f"{len(empty)} class folders have no usable images: {some(empty)}")
         every_file.extend(files)
         return files, labels
 
     def check_entries() -> None:
         if not skip_corrupt:
-            entries.check("files, links or folders in an image's place")
+            entries.check("files, links or folders in place of images")
         elif entries.problems:
             lines = some(f"{file} {problem}" for file, problem in entries.problems.items())
-            logger.warning("Left out %d that cannot be read: %s", len(entries.problems), lines)
+            logger.warning("Skipped %d files, links or folders that cannot be read: %s", len(entries.problems), lines)
 
     def part(name: str) -> IndexedSplit:
         known = {entry.name: entry for entry in entries.folders(root)}
         meant = [known[name]] if name in known else [entry for entry in known.values() if same_part(entry.name, name)]
         if len(meant) != 1 or meant[0] == layout.train:
-            raise InputError(f"{path!r} has no part {name!r} beside its training images; its folders: {', '.join(known)}")
+            raise InputError(f"{path!r} has no part {name!r} other than its training images. Its folders: {', '.join(known)}")
         found = stored(meant[0])
         check_entries()
         return _split(*usable(*found), cache_bytes, max_pixels)
 
-    # All folders are looked at before the first file is decoded.
+    # All folders are checked before the first file is decoded.
     found = [stored(part_root) for part_root in (layout.train, layout.test, layout.validation) if part_root]
     check_entries()
     entries.log(root)
@@ -106,7 +107,7 @@ def folder(
         counts = np.bincount(labels, minlength=len(class_names))
         if counts.min() < 2:
             few = [name for name, count in zip(class_names, counts, strict=True) if count < 2]
-            raise InputError(f"{path!r} has a class with fewer than two images: none could be held out for testing ({some(few)})")
+            raise InputError(f"{path!r} has classes with fewer than two images, from which none can be held out for testing: {some(few)}")
         parts = [([files[i] for i in indices], labels[indices]) for indices in held_out_fifth(labels, split_seed)]
     train, test, *own = (_split(*one, cache_bytes, max_pixels) for one in parts)
     return ImageData(
@@ -121,7 +122,7 @@ def folder(
 
 
 def unreadable(files: list[str], *, convert_rgb: bool, max_pixels: int = MAX_PIXELS) -> dict[str, str]:
-    """File -> what is wrong with it, for those that cannot be used; shows a progress bar."""
+    """Maps the files that cannot be used to the reasons; shows a progress bar."""
     paths = tf.constant([os.fsencode(file) for file in files])
     examples = tf.data.Dataset.range(len(files)).map(lambda index: (index, tf.io.read_file(paths[index])), tf.data.AUTOTUNE)
     usable = usable_images(examples, len(files), max_pixels=max_pixels, convert_rgb=convert_rgb)
@@ -142,7 +143,7 @@ def _files(root: pathlib.Path, class_names, entries: Entries) -> tuple[list[str]
         before = len(entries.problems)
         found = [str(file) for file in entries.files(root / name)]
         if not found and len(entries.problems) == before:
-            raise InputError(f"Class folder '{printable(root / name)}' holds no image ({', '.join(IMAGE_ENDINGS)})")
+            raise InputError(f"The class folder '{printable(root / name)}' contains no images ({', '.join(IMAGE_ENDINGS)})")
         files += found
         labels += [label] * len(found)
     return files, np.asarray(labels, np.int32)
@@ -154,8 +155,8 @@ def _verified(files, labels, *, skip_corrupt: bool, convert_rgb: bool, max_pixel
         return files, labels
     lines = some(f"{file} {problem}" for file, problem in problems.items())
     if not skip_corrupt:
-        raise InputError(f"{len(problems)} of {len(files)} images cannot be used; --skip_corrupt leaves them out: {lines}")
-    logger.warning("Left out %d of %d images: %s", len(problems), len(files), lines)
+        raise InputError(f"{len(problems)} of {len(files)} images cannot be used; --skip_corrupt skips them: {lines}")
+    logger.warning("Skipped %d of %d images: %s", len(problems), len(files), lines)
     kept = [i for i, file in enumerate(files) if file not in problems]
     return [files[i] for i in kept], labels[kept]
 

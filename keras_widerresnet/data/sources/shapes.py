@@ -1,4 +1,4 @@
-"""A small set with exact masks, made in a moment: textured shapes on crops of scikit-learn's two photographs (ours)."""
+"""A small generated data set with exact masks: textured shapes on crops of scikit-learn's two photographs (our own design)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from keras_widerresnet.label_maps import LabelMap, numbered
 SIZE = 96
 TRAIN_IMAGES, TEST_IMAGES = 320, 48
 CLASS_NAMES = ("background", "disc", "square", "triangle", "ring")
-COUNTS = (1, 3)  # shapes in an image, least and most
+COUNTS = (1, 3)  # minimum and maximum number of shapes in an image
 RADII = (20, 28)  # half the height and width of a shape, in pixels
-# Each class leans to a colour of its own, by this much at most in each channel off it.
+# Each class has its own mean colour; shapes differ from it by at most the spread in each channel.
 COLORS = ((40, 90, 220), (230, 190, 30), (200, 40, 160), (30, 200, 190))
 COLOR_SPREAD = 35
 STRIPE = 30  # strength of the stripes over a shape
 
 
 def shapes(seed: int = 0) -> SegmentationData:
-    """Discs, squares, triangles and rings, 40 to 56 pixels wide, one to three in each image of 96 x 96 pixels; later ones lie on top.
+    """Generates images of 96 x 96 pixels with one to three discs, squares, triangles or rings, 40 to 56 pixels wide.
 
-    320 training images and 48 test images, on different crops, the same for the same seed.
+    Later shapes cover earlier ones. There are 320 training images and 48 test images on different crops, the same for the same seed.
     """
     labels = numbered("shapes", CLASS_NAMES)
     train, test = _split(seed, "train", TRAIN_IMAGES, labels), _split(seed, "test", TEST_IMAGES, labels)
@@ -32,7 +32,7 @@ def shapes(seed: int = 0) -> SegmentationData:
 
 
 def example(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """One image, uint8 (96, 96, 3), and its mask, uint8 (96, 96)."""
+    """Generates one image, uint8 (96, 96, 3), and its mask, uint8 (96, 96)."""
     photograph = _photographs()[generator.integers(2)]
     top, left = (generator.integers(side - SIZE + 1) for side in photograph.shape[:2])
     image = photograph[top : top + SIZE, left : left + SIZE].astype(np.float32)

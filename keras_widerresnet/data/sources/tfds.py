@@ -14,17 +14,17 @@ TEST_SPLITS = ("validation", "test")
 
 
 def tfds_images(name: str, data_dir: str | None = None, *, max_pixels: int = MAX_PIXELS) -> ImageData:
-    """A classification data set of TFDS with an `image` and a `label`, e.g. `"cifar10"` or `"imagenet2012"`.
+    """Loads a TFDS classification data set with an `image` and a `label` feature, e.g. `"cifar10"` or `"imagenet2012"`.
 
-    Images are read encoded and decoded after shuffling, so no more than the shuffle buffer is in memory.
+    Images are decoded after shuffling, so that only the encoded images in the shuffle buffer are kept in memory.
 
     Args:
-        name: as in `tfds.builder`.
-        data_dir: where TFDS keeps its data; None for its default.
+        name: name as in `tfds.builder`.
+        data_dir: TFDS's data directory; None for its default.
         max_pixels: see `images.checked`.
 
     Raises:
-        InputError: if TFDS does not know the name, the set cannot be prepared, or it has no image and label.
+        InputError: if TFDS does not know the name, or the data set cannot be prepared or has no image and label.
     """
     import tensorflow_datasets as tfds
 
@@ -34,21 +34,21 @@ def tfds_images(name: str, data_dir: str | None = None, *, max_pixels: int = MAX
         raise InputError(f"TensorFlow Datasets has no data set {name!r}: {str(error).splitlines()[0]}") from None
     missing = {"image", "label"} - set(builder.info.features or {})
     if missing:
-        raise InputError(f"tfds:{name} has no {' and no '.join(sorted(missing))}; features: {sorted(builder.info.features or {})}")
+        raise InputError(f"tfds:{name} has no {' and no '.join(sorted(missing))}. Its features: {sorted(builder.info.features or {})}")
     try:
         builder.download_and_prepare()
     except (OSError, AssertionError, tfds.download.DownloadError) as error:
         raise InputError(f"tfds:{name} could not be prepared in {builder.data_path}: {' '.join(str(error).split())}") from None
     test = next((split for split in TEST_SPLITS if split in builder.info.splits), None)
     if test is None or "train" not in builder.info.splits:
-        raise InputError(f"tfds:{name} must have a train and a validation or test split. It has: {list(builder.info.splits)}")
+        raise InputError(f"tfds:{name} must have a train split and a validation or test split. Its splits: {list(builder.info.splits)}")
     if builder.info.file_format != tfds.core.FileFormat.TFRECORD:
-        raise InputError(f"tfds:{name} is stored as {builder.info.file_format.value}; prepare it with file_format='tfrecord'")
+        raise InputError(f"tfds:{name} is stored in {builder.info.file_format.value} format; prepare it with file_format='tfrecord'")
 
     def part(split: str) -> ShardedSplit:
         others = [known for known in builder.info.splits if known != "train"]
         if split not in others:
-            raise InputError(f"tfds:{name} has no split {split!r} beside its training images; it has: {', '.join(others)}")
+            raise InputError(f"tfds:{name} has no split {split!r} other than its training images. Its other splits: {', '.join(others)}")
         return _split(builder, split, max_pixels)
 
     class_names = check_two_classes(builder.info.features["label"].names, f"tfds:{name}")

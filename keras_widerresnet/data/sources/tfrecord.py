@@ -27,22 +27,22 @@ logger = logging.getLogger(__name__)
 IMAGE, LABEL = "image/encoded", "image/class/label"
 INDEX_FILE = "index.json"
 PARTS = {"train": ("train",), "test": ("validation", "val", "valid", "test")}
-MOST_CLASSES = 100_000  # of shards without an index, where a label of 10⁹ would be as many names
+MOST_CLASSES = 100_000  # for shards without an index, where a damaged label of 10⁹ would create as many names
 
 
 def tfrecords(path: str, *, max_pixels: int = MAX_PIXELS) -> ImageData:
-    """Images in TFRecord shards: `image/encoded` (JPEG or PNG bytes) and `image/class/label` (from 0, or from 1 as in TensorFlow's own).
+    """Loads TFRecord shards: `image/encoded` (JPEG or PNG bytes) and `image/class/label` (from 0, or from 1 as in TensorFlow's shards).
 
-    Number of records, labels and class names stand in `index.json`; where it is missing all records are read once and it is written, or
-    only held in mind, with a warning, where the folder cannot be written.
-    Other shards in the folder are parts to be had by name, `NAME-…`; those that the index does not know are read once each time.
+    `index.json` contains the numbers of records, the first label and the class names. If it is missing, all records are read once to
+    write it; if the folder is read-only, the index is kept in memory, with a warning. Other shards in the folder, `NAME-…`, are parts
+    that can be selected by name; those that are not in the index are read once each time.
 
     Args:
         path: the folder.
         max_pixels: see `images.checked`.
 
     Raises:
-        InputError: naming what is missing or damaged.
+        InputError: if something is missing or damaged; the message names it.
     """
     root = pathlib.Path(os.path.expanduser(path))
     shards = {part: _shards(root, names) for part, names in PARTS.items()}
@@ -57,18 +57,18 @@ def tfrecords(path: str, *, max_pixels: int = MAX_PIXELS) -> ImageData:
     def split(files, records):
         unknown = [file.name for file in files if file.name not in records]
         if unknown:
-            raise InputError(f"{root / INDEX_FILE} does not know {unknown[0]}: delete it to have it written anew")
+            raise InputError(f"{root / INDEX_FILE} does not list {unknown[0]}: delete the index to have it rebuilt")
         paths, lengths = [str(file) for file in files], [records[file.name] for file in files]
         return ShardedSplit(paths, lengths, parse, name_of=record_names(paths, lengths), max_pixels=max_pixels)
 
     def part(name):
         files = _shards(root, (name,))
         if set(files) & set(shards["train"]):
-            raise InputError(f"The shards {name}-* in {str(root)!r} hold training images: take another part")
-        # The index is of the usual parts only.
+            raise InputError(f"The shards {name}-* in {str(root)!r} contain training images: choose another part")
+        # The index only covers the default parts.
         counted, labels = _counted([file for file in files if file.name not in index["records"]])
         if not labels <= set(range(first, first + len(index["classes"]))):
-            raise InputError(f"The shards {name}-* in {str(root)!r} hold labels of no class: {sorted(labels)}")
+            raise InputError(f"The shards {name}-* in {str(root)!r} contain labels that belong to no class: {sorted(labels)}")
         return split(files, index["records"] | counted)
 
     class_names = check_two_classes(index["classes"], f"tfrecord:{path}")
@@ -84,23 +84,23 @@ def tfrecords(path: str, *, max_pixels: int = MAX_PIXELS) -> ImageData:
 
 
 def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shards: int, overwrite: bool = False) -> pathlib.Path:
-    """Writes a data set as TFRecord shards, training images in a random order, and their `index.json`.
+    """Writes a data set as TFRecord shards, with the training images in random order, and their `index.json`.
 
     Args:
-        data: images that are stored encoded are written as they are, others as PNG.
-        path: folder to write, complete or not at all.
-        train_shards, test_shards: number of files; at least one for each worker of a training.
-        overwrite: replace a folder of shards.
+        data: the data set; encoded images are written unchanged, others as PNG.
+        path: folder to write; it is written completely or not at all.
+        train_shards, test_shards: number of files; training on several workers needs at least one per worker.
+        overwrite: whether to replace an existing folder of shards.
 
     Raises:
         InputError: if the folder exists, or there are fewer images than shards.
     """
     root = pathlib.Path(path)
     if root.exists() and not (overwrite and (root / INDEX_FILE).is_file()):
-        raise InputError(f"{root} exists; --overwrite replaces a folder of shards, and nothing else")
+        raise InputError(f"{root} already exists; --overwrite replaces only a folder of shards")
     for split, shards in ((data.train, train_shards), (data.test, test_shards)):
         if not 1 <= shards <= split.size:
-            raise InputError(f"Between 1 and {split.size} shards can be written, one image in each at least. Received: {shards}")
+            raise InputError(f"The number of shards must be between 1 and {split.size}, the number of images. Received: {shards}")
     records: dict[str, int] = {}
     with replacing(root) as temporary:
         temporary.mkdir(parents=True)
@@ -114,7 +114,7 @@ def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shard
 
 
 def _write_shards(examples, size: int, folder: pathlib.Path, part: str, shards: int) -> dict[str, int]:
-    """Consecutive images go to consecutive files, so that none differ by more than one in length."""
+    """Writes consecutive images to consecutive files whose lengths differ by at most one."""
     names = [f"{part}-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
     bounds = [size * shard // shards for shard in range(shards + 1)]
     read = iter(progress_bar(examples.prefetch(tf.data.AUTOTUNE).as_numpy_iterator(), desc=f"writing {part}", total=size))
@@ -142,14 +142,14 @@ def _shards(root: pathlib.Path, names) -> list[pathlib.Path]:
                 raise InputError(f"{len(unreadable)} shards in {str(root)!r} cannot be read: {some(unreadable)}")
             _say_missing(root, [file.name for file in found])
             return found
-    raise InputError(f"No TFRecord shards {names[0]}-* in {str(root)!r}; a tfrecord: folder holds train-* and validation-* files")
+    raise InputError(f"No TFRecord shards {names[0]}-* in {str(root)!r}; a tfrecord: folder must contain train-* and validation-* files")
 
 
 def _say_missing(root: pathlib.Path, names: list[str]) -> None:
-    """Names that count themselves, `-00003-of-00016`, tell what is not there: some copy a few shards on purpose."""
+    """Warns if shards numbered as in `-00003-of-00016` are missing; it may be on purpose."""
     counted = {int(match[1]) for name in names if (match := re.search(r"-\d+-of-(\d+)$", name))}
     if len(counted) == 1 and (missing := counted.pop() - len(names)) > 0:
-        logger.warning("%d shards like %s are not in %s: only the others are used", missing, names[0], root)
+        logger.warning("%d shards of the series of %s are missing in %s: only those present are used", missing, names[0], root)
 
 
 def _index(root: pathlib.Path, shards) -> dict:
@@ -163,15 +163,15 @@ def _index(root: pathlib.Path, shards) -> dict:
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from None
         if not _is_index(index):
-            raise InputError(f"{path} is damaged: delete it to have it written anew")
+            raise InputError(f"{path} is damaged: delete it to have it rebuilt")
         check_class_names(index["classes"], str(path))
         return index
     records, labels = _counted([file for part in shards.values() for file in part])
     if not labels:
-        raise InputError(f"The shards in {str(root)!r} hold no record")
+        raise InputError(f"The shards in {str(root)!r} contain no records")
     first = min(labels)
     if first not in (0, 1):
-        raise InputError(f"Labels in {str(root)!r} must start at 0 or 1. Smallest: {first}")
+        raise InputError(f"Labels in {str(root)!r} must start at 0 or 1. Smallest label: {first}")
     count = max(labels) + 1 - first
     if count > MOST_CLASSES:
         raise InputError(f"Labels in {str(root)!r} go up to {max(labels):,}: for more than {MOST_CLASSES:,} classes write an {INDEX_FILE}")
@@ -180,7 +180,7 @@ def _index(root: pathlib.Path, shards) -> dict:
     try:
         _write_index(root, classes, first, records)
     except OSError as error:
-        logger.warning("%s cannot be written (%s): the records are counted anew each time", path, error.strerror)
+        logger.warning("%s cannot be written (%s): the records will be counted again each time", path, error.strerror)
     return {"classes": classes, "first_label": first, "records": records}
 
 
@@ -195,7 +195,7 @@ def _is_index(index: dict) -> bool:
 
 
 def _counted(files: list[pathlib.Path]) -> tuple[dict[str, int], set[int]]:
-    """Number of records in each file, and all labels in them; reads the files."""
+    """Reads the files, and returns the number of records in each file and the set of all labels."""
     records: dict[str, int] = {}
     labels: set[int] = set()
     for file in progress_bar(files, desc="counting records", unit="files"):
@@ -213,7 +213,7 @@ def _labels(file: pathlib.Path) -> np.ndarray:
     try:
         return np.fromiter(parsed.as_numpy_iterator(), np.int64)
     except UNREADABLE as error:
-        raise InputError(f"{file} is no file of records with {IMAGE} and {LABEL}: {first_line(error)}") from None
+        raise InputError(f"{file} is not a TFRecord file with {IMAGE} and {LABEL}: {first_line(error)}") from None
 
 
 def _write_index(folder: pathlib.Path, classes, first_label: int, records: dict[str, int]) -> None:

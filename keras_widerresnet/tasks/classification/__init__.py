@@ -1,1 +1,1 @@
-"""Images to classes."""
+"""Image classification."""

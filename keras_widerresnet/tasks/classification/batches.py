@@ -1,4 +1,4 @@
-"""From a split to batches: crop, augment, normalise. Every draw but keras-cv's is a function of (seed, position)."""
+"""Batches of a split: crop, augment, normalise. All random draws, except keras-cv's, are functions of (seed, position)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_widerresnet.tasks.classification.config import Augmentation
 
 
 def training_crop(raw: tf.Tensor, size: int, crop: str, seed: tf.Tensor) -> tf.Tensor:
-    """A raw image to its training crop, float32 (size, size, 3) of values 0..255; a JPEG is decoded no further than needed.
+    """Returns the training crop of a raw image, float32 (size, size, 3) of values 0..255; a JPEG is only decoded as far as needed.
 
     Args:
         crop: one of `config.TRAINING_CROPS`.
@@ -31,7 +31,7 @@ def training_crop(raw: tf.Tensor, size: int, crop: str, seed: tf.Tensor) -> tf.T
 
 
 def _quickly_resized(window: tf.Tensor, size: int) -> tf.Tensor:
-    """Area average where both sides shrink, bicubic otherwise: a quarter of antialiased bicubic's time (the release names none)."""
+    """Resizes by area averaging if both sides shrink, bicubic otherwise: four times as fast as antialiased bicubic (our choice)."""
 
     def bicubic():
         enlarged = tf.raw_ops.ResizeBicubic(images=window[None], size=[size, size], half_pixel_centers=True)
@@ -44,10 +44,10 @@ def _quickly_resized(window: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def finish(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """The last steps of training images, colour, flip and normalisation, compiled to one loop over the pixels: a tenth of the time.
+    """Returns the last steps for training images (colour, flip, normalisation), fused into one loop over the pixels: ten times as fast.
 
     Returns:
-        Function of a float32 image (S, S, 3) of values 0..255 and its seed, an int64 pair, to the networks' input.
+        Function from a float32 image (S, S, 3) of values 0..255 and its seed, an int64 pair, to the networks' input.
     """
 
     @tf.function(jit_compile=True)
@@ -55,7 +55,7 @@ def finish(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Te
         image = augment.random_color(image, augmentation.color_jitter, augmentation.lighting, color_draws)
         return normalise(augment.random_flip(image, flip_draw) if augmentation.flip else image)
 
-    # XLA would draw other numbers than TensorFlow: they are drawn outside.
+    # Random numbers are drawn outside, because XLA's differ from TensorFlow's.
     return lambda image, seed: finished(image, augment.uniform([7], seed, "color"), augment.uniform([], seed, "flip"))
 
 
@@ -72,21 +72,21 @@ def train_batches(
     parts: int = 1,
     data_service: str = "",
 ) -> tf.data.Dataset:
-    """Endless training batches from step `start_step` on.
+    """Returns endless training batches from step `start_step` on.
 
     Args:
-        classes: length of the labels.
-        batch_size: images a step, over all workers and their devices.
-        share: the part of each batch that is read here.
-        parts: into how many elements that part is divided, one for each device.
-        data_service: address of a `tf.data` service (`grpc://host:port`) that does the work; its workers read in orders of their own,
-            which are not repeatable.
+        classes: length of the label vectors.
+        batch_size: images per step, over all workers and their devices.
+        share: the part of each batch that this worker reads.
+        parts: number of elements into which this part is divided, one per device.
+        data_service: address of a `tf.data` service (`grpc://host:port`) that prepares the batches; each of its workers reads in its own
+            order, which is not reproducible.
 
     Returns:
-        Data set of (float32 images (batch / count / parts, S, S, 3) as the networks take them, float32 labels (…, classes)).
+        Data set of (float32 images (batch / count / parts, S, S, 3), normalised as network input; float32 labels (…, classes)).
 
     Raises:
-        InputError: if keras-cv is asked for and not installed, or there are fewer shards than workers.
+        InputError: if keras-cv is needed but not installed, or there are fewer shards than workers.
     """
     keras_cv_seed = hash((seed, start_step, share.index)) % (1 << 31)
     operations = augmentation.rand_augment
@@ -116,7 +116,7 @@ def train_batches(
 def test_batches(
     split: IndexedSplit | ShardedSplit, *, classes: int, crop_size: int, batch_size: int, share: Share = WHOLE, parts: int = 1
 ) -> tf.data.Dataset:
-    """Every image once, shorter side resized and centre cropped; the last batch is filled up with images of weight 0.
+    """Returns every image once, with its shorter side resized and centre-cropped; the last batch is padded with images of weight 0.
 
     Args:
         classes, batch_size, share, parts: as in `train_batches`.

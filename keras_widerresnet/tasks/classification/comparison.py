@@ -1,4 +1,4 @@
-"""Runs side by side: those that differ only in their seed are one row of a table and one curve."""
+"""Comparison of runs: runs that differ only in their seed are combined in one table row and one curve."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ METRIC = "val_accuracy"
 
 
 def compare_runs(config: ComparisonConfig) -> list[dict[str, object]]:
-    """Compares finished runs of classification on the same data; a row is named after its first run, without `-SEED`.
+    """Compares finished classification runs on the same data; a row is named after its first run, without `-SEED`.
 
-    Where a picture is asked for, it shows the accuracy against the epoch, the mean over the seeds within their range.
+    The picture, if requested, shows the accuracy per epoch: the mean over the seeds, and their range.
 
     Returns:
-        For each kind of run its name, structure, depth, parameters, multiply-adds, number of seeds, and mean, lowest and highest accuracy
-        after the last epoch, on the images on which epochs were scored.
+        For each kind of run: its name, structure, depth, parameters, multiply-adds, number of seeds, and the mean, lowest and highest
+        accuracy after the last epoch, on the images on which epochs were scored.
 
     Raises:
-        InputError: for a directory without a finished run of classification, or runs of the same kind and different lengths.
+        InputError: for a folder without a finished classification run, or runs of the same kind that differ in length.
     """
     kinds: dict[tuple, list[tuple[Run, np.ndarray]]] = {}
     for path in config.runs:
@@ -36,7 +36,7 @@ def compare_runs(config: ComparisonConfig) -> list[dict[str, object]]:
     rows, curves = [], {}
     for flags, found in kinds.items():
         if len({len(accuracies) for _, accuracies in found}) > 1:
-            raise InputError(f"Runs of different lengths: {', '.join(str(run.path) for run, _ in found)}")
+            raise InputError(f"Runs of the same kind must have equal numbers of epochs: {', '.join(str(run.path) for run, _ in found)}")
         options, first = dict(flags), found[0][0]
         structure, width = first.structure, first.number("width")
         size = int(first.number("crop_size")) or structure.crop_size
@@ -44,8 +44,8 @@ def compare_runs(config: ComparisonConfig) -> list[dict[str, object]]:
         classes = config.classes or len(first.class_names) or len(imagenet_classes())
         try:
             multiply_adds = structure.multiply_adds(size, classes=classes, width=width, pool_padding=padding)
-        except InputError as error:  # no such network was trained
-            raise InputError(f"{str(first.path)!r} has flags that cannot be: {error}") from None
+        except InputError as error:  # a network with these flags cannot have been trained
+            raise InputError(f"{str(first.path)!r} has invalid flags: {error}") from None
         accuracies = np.stack([accuracies for _, accuracies in found])
         name = first.path.name.rpartition("-")[0] or first.path.name
         curves[name] = accuracies
@@ -69,8 +69,8 @@ def compare_runs(config: ComparisonConfig) -> list[dict[str, object]]:
 
 def _read(path: str) -> tuple[Run, np.ndarray]:
     run = Run.finished(path)
-    run.check_task(runs.CLASSIFICATION, "runs of classification are compared")
+    run.check_task(runs.CLASSIFICATION, "only classification runs can be compared")
     scores = run.scores(METRIC)
     if not scores:
-        raise InputError(f"{str(run.path / runs.METRICS_FILE)!r} has no row of an epoch: there is nothing to compare")
+        raise InputError(f"{str(run.path / runs.METRICS_FILE)!r} contains no epochs: there is nothing to compare")
     return run, np.array(scores)

@@ -1,4 +1,4 @@
-"""What a run, an evaluation, a prediction and a comparison of classification are, as records."""
+"""Options of classification: training, evaluation, prediction, and comparison of runs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ DATA_HELP = describe(CLASSIFICATION)
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Augmentation(BaseAugmentation):
-    """What happens to a training image, in this order; the defaults are the release's.
+    """Augmentation of a training image, in this order; the defaults are the official release's.
 
     Raises:
         InputError: for a value out of range.
     """
 
     crop: str = option("random_sized", help="crop for training", group=AUGMENTATION, choices=TRAINING_CROPS)
-    rand_augment: int = option(0, help="keras-cv's RandAugment: operations for each image", group=AUGMENTATION, least=0)
+    rand_augment: int = option(0, help="keras-cv's RandAugment: number of operations per image", group=AUGMENTATION, least=0)
     magnitude: float = option(0.3, help="magnitude of RandAugment", group=AUGMENTATION, least=0, most=1)
     color_jitter: float = redefined(BaseAugmentation, "color_jitter", 0.4)
     lighting: float = option(0.1, help="standard deviation of PCA lighting noise", group=AUGMENTATION, least=0)
@@ -45,19 +45,19 @@ class Augmentation(BaseAugmentation):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FolderOptions:
-    """What is done with images of a folder that are not as they should be."""
+    """Handling of unusable images and of images that are not RGB in a folder."""
 
-    skip_corrupt: bool = option(False, help="folder: leave out images that do not decode or are not RGB", group=DATA)
-    convert_rgb: bool = option(False, help="folder: take grey, alpha and CMYK images, converted to RGB", group=DATA)
+    skip_corrupt: bool = option(False, help="folder: skip images that cannot be decoded or are not RGB", group=DATA)
+    convert_rgb: bool = option(False, help="folder: accept grey, alpha and CMYK images, converted to RGB", group=DATA)
 
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingConfig(Augmentation, FolderOptions, RunConfig):
-    """A run of classification; the defaults are the release's ImageNet recipe (official release).
+    """A training run of classification; the defaults are the official release's ImageNet recipe.
 
     Raises:
-        InputError: for a value out of range, or two that contradict each other.
+        InputError: for a value out of range, or contradictory values.
     """
 
     data: str = option("tfds:imagenet2012", help=DATA_HELP, group=DATA)
@@ -82,20 +82,20 @@ class EvaluationConfig(ModelOptions):
     weights: str = redefined(ModelOptions, "weights", "imagenet")
     data: str = option("tfds:imagenet2012", help=DATA_HELP, group=DATA)
     max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
-    output_dir: str = option(help="folder to write: report, numbers, tables of classes and of images", group=OUTPUT)
+    output_dir: str = option(help="folder to write: report, numbers, per-class and per-image tables", group=OUTPUT)
     scales: tuple[int, ...] = option(
         (),
-        help="pixels of the shorter side, e.g. 320 or 256,320; empty for the published protocol, or the network's own",
+        help="pixels of the shorter side, e.g. 320 or 256,320; empty for the published protocol or the network's own size",
         group=TESTING,
         least=1,
     )
-    crop_size: int = option(0, help="side of the crops in pixels; 0 for the scale", group=TESTING, least=0)
+    crop_size: int = option(0, help="side of the crops in pixels; 0 for the same as the scale", group=TESTING, least=0)
     crops: str = option(
-        "center", help="one crop, three along the longer side, or corners, centre and mirrors", group=TESTING, choices=tuple(CROPS)
+        "center", help="one crop, three along the longer side, or ten (corners, centre, mirrored)", group=TESTING, choices=tuple(CROPS)
     )
     flip: bool = option(False, help="average over mirrored views too", group=TESTING)
-    interpolation: str = option("bicubic", help="of the resize; auto: Lanczos when shrinking", group=TESTING, choices=INTERPOLATIONS)
-    batch_size: int = option(64, help="views that go through the network together, those of one image at least", group=TESTING, least=1)
+    interpolation: str = option("bicubic", help="for resizing; auto: Lanczos when shrinking", group=TESTING, choices=INTERPOLATIONS)
+    batch_size: int = option(64, help="views per batch, at least those of one image", group=TESTING, least=1)
     overwrite: bool = option(False, help="replace an existing evaluation", group=OUTPUT)
 
     def __post_init__(self):
@@ -105,7 +105,7 @@ class EvaluationConfig(ModelOptions):
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictionConfig(ModelOptions, ServerOptions):
-    """The top classes of a few images, by a network here or, with `server`, by a server's.
+    """Prediction of the top classes of a few images, by a local network or, with `server`, by a server.
 
     Raises:
         InputError: for a value out of range.
@@ -115,29 +115,29 @@ class PredictionConfig(ModelOptions, ServerOptions):
     max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
     weights: str = redefined(ModelOptions, "weights", "imagenet")
     crop_size: int = option(
-        0, help="pixels of the shorter side and of the crop; 0 for the published protocol, or the network's own", group=TESTING, least=0
+        0, help="pixels of the shorter side and of the crop; 0 for the published protocol or the network's own size", group=TESTING, least=0
     )
     interpolation: str = redefined(EvaluationConfig, "interpolation", "bicubic")
-    top: int = option(5, help="classes for each image", group=OUTPUT, least=1)
-    class_names: str = option("", help="text file with one class name a line; empty for those that the network comes with", group=OUTPUT)
-    output: str = option("", help="contact sheet (.png) to write", group=OUTPUT)
+    top: int = option(5, help="number of classes shown per image", group=OUTPUT, least=1)
+    class_names: str = option("", help="text file with one class name per line; empty for the network's own", group=OUTPUT)
+    output: str = option("", help="path of a contact sheet (.png) to write", group=OUTPUT)
     overwrite: bool = option(False, help="replace an existing contact sheet", group=OUTPUT)
-    batch_size: int = option(16, help="images a request", group=SERVER, least=1)
-    retries: int = option(3, help="tries after the first, if the server cannot be reached", group=SERVER, least=0)
+    batch_size: int = option(16, help="images per request", group=SERVER, least=1)
+    retries: int = option(3, help="number of retries if the server cannot be reached", group=SERVER, least=0)
 
     def __post_init__(self):
         check(self)
         if self.output and not self.output.endswith(".png"):
-            raise InputError(f"--output is a .png file. Received: {self.output!r}")
+            raise InputError(f"--output must be a .png file. Received: {self.output!r}")
 
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ComparisonConfig:
-    """Finished runs of classification side by side."""
+    """Comparison of finished classification runs."""
 
     runs: tuple[str, ...] = option(help="RUN", group=DATA, is_positional=True)
-    classes: int = option(0, help="number of classes of the data; 0 for what the runs say, and 1000 where they do not", group=DATA, least=0)
+    classes: int = option(0, help="number of classes of the data; 0 for the runs' own, or 1000 if unknown", group=DATA, least=0)
     picture: str = option("", help="PNG file to write: test accuracy against the epoch", group=OUTPUT)
 
     def __post_init__(self):

@@ -1,4 +1,4 @@
-"""Data sets for classification by name."""
+"""Loading of classification data sets by name."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def load_data(
     cache_bytes: int = CACHE_BYTES,
     max_pixels: int = MAX_PIXELS,
 ) -> ImageData:
-    """The data set called `name`: `digits`, `folder:PATH`, `idx:PATH`, `tfds:NAME`, `tfrecord:PATH`, `fake` or `fake:SIZE`.
+    """Loads the data set called `name`: `digits`, `folder:PATH`, `idx:PATH`, `tfds:NAME`, `tfrecord:PATH`, `fake` or `fake:SIZE`.
 
-    The options are those of `folder`; but for `max_pixels` they mean nothing to the other sources.
+    The options are those of `folder`; other sources ignore all of them except `max_pixels`.
 
     Raises:
         InputError: for an unknown name, or data that is missing or damaged.

@@ -1,4 +1,4 @@
-"""Error rates of a classification network on a test split, and the directory that holds them."""
+"""Evaluation of a classification network on a test split, and the folder that it writes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ RESULT_HEADERS = ("", "views of an image", "top-1 error %", "top-5 error %", "so
 
 @dataclasses.dataclass(frozen=True)
 class ErrorRate:
-    """Wrong images among all, as shares in 0..1, with the Wilson interval (Wilson 1927) of 95 % for the sampling of the images."""
+    """An error rate in 0..1 with its 95 % Wilson score interval (Wilson 1927), which covers the sampling of the test images only."""
 
     error: float
     low: float
@@ -55,13 +55,13 @@ class ErrorRate:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found.
+    """The result of `evaluate`.
 
     Args:
-        settings: what was evaluated and how, in words and numbers.
+        settings: what was evaluated, and how.
         images: number of test images.
-        top1: share of images whose most probable class is wrong.
-        top5: share of images whose class is not among the five most probable; None where there are five classes or fewer.
+        top1: fraction of images whose most probable class is wrong.
+        top5: fraction of images whose class is not among the five most probable; None if there are at most five classes.
         published: published results of the same network.
         report: path of the report.
     """
@@ -74,22 +74,22 @@ class Evaluation:
     report: pathlib.Path
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table of results under `RESULT_HEADERS`: ours, then what was published."""
+        """Returns the rows of the results table with `RESULT_HEADERS`: our result, then the published ones."""
         ours: tuple[str, ...] = ("ours", str(self.settings["views"]), str(self.top1), str(self.top5 or "–"), f"{self.images:,} images")
         return [ours] + [("published", p.seen, f"{p.top1_error:g}", f"{p.top5_error:g}", p.source) for p in self.published]
 
 
 def evaluate(config: EvaluationConfig) -> Evaluation:
-    """Evaluates a network on the test images of a data set, and writes the evaluation's folder, all of it or nothing.
+    """Evaluates a network on the test images of a data set, and writes the evaluation's folder completely or not at all.
 
-    Probabilities are averaged over all views of an image at all scales. Memory is for a few batches and one float64 per image and class.
-    Grey, alpha and CMYK images are converted to RGB. Weights with a published protocol are tested by it where the options say nothing else.
+    Probabilities are averaged over all views of an image at all scales. Memory usage is a few batches and one float64 per image and class.
+    Grey, alpha and CMYK images are converted to RGB. By default, weights with a published protocol are tested with that protocol.
 
     Returns:
-        The error rates, with their settings and the published ones.
+        The error rates, the settings and the published results.
 
     Raises:
-        InputError: if an option, the network, the data or the folder is not as it must be; no folder is written then.
+        InputError: if an option, the network, the data or the folder is not valid; no folder is written then.
     """
     output_dir = pathlib.Path(config.output_dir)
     check_output(output_dir, config.overwrite, CLASSIFICATION_EVALUATION)
@@ -100,7 +100,7 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
     images = load_data(config.data, convert_rgb=True, verify=False, max_pixels=config.max_pixels)
     if network.classes != images.classes:
         raise InputError(
-            f"{config.weights!r} has {network.classes} outputs and {config.data!r} has {images.classes} classes: they must be the same"
+            f"{config.weights!r} has {network.classes} outputs, but {config.data!r} has {images.classes} classes: they must be equal"
         )
     with created(output_dir) as folder:
         probabilities, labels, are_logits = mean_probabilities(network, images, protocol, config.batch_size)
@@ -124,14 +124,14 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
 
 
 def protocol_of_options(config: EvaluationConfig, network: Classifier | None) -> ClassificationProtocol:
-    """What the network sees of each image: the options, and where they give no scale the published protocol, or the network's own size.
+    """Returns the test protocol: the options or, without scales, those of the published protocol or the network's own size.
 
     Args:
         config: the options.
-        network: what is tested; None to check the options alone.
+        network: the network to test; None to check only the options.
 
     Raises:
-        InputError: for options that cannot be, or a network that does not tell its size.
+        InputError: for invalid options, or a network of unknown input size.
     """
     given = ClassificationProtocol(config.scales, config.crop_size, config.crops, config.flip, config.interpolation)
     if config.scales or network is None:
@@ -146,18 +146,18 @@ def protocol_of_options(config: EvaluationConfig, network: Classifier | None) ->
 def mean_probabilities(
     network: Classifier, data: ImageData, protocol: ClassificationProtocol, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Probabilities averaged over views and scales, one pass over the test split for each scale; shows a progress bar.
+    """Returns probabilities averaged over views and scales, with one pass over the test split per scale; shows a progress bar.
 
     Args:
-        network, data: of the same number of classes.
-        protocol: what the network sees of an image.
-        batch_size: views that go through the network together, rounded down to whole images, one at least.
+        network, data: a network and a data set with the same number of classes.
+        protocol: the test protocol.
+        batch_size: views per batch, rounded down to whole images, at least one image.
 
     Returns:
         Float64 (images, classes) in the order of the test split; int32 labels (images,); and whether the outputs were logits.
 
     Raises:
-        InputError: if an image does not decode, or the outputs are not finite.
+        InputError: if an image cannot be decoded, or the outputs are not finite.
     """
     size = data.test.size
     probabilities, labels = np.zeros((size, data.classes)), np.zeros(size, np.int32)
@@ -168,7 +168,7 @@ def mean_probabilities(
             for images, batch_labels in _batches(data, protocol, scale, max(1, batch_size // protocol.count)):
                 outputs = np.asarray(network.predict(images.reshape(-1, *images.shape[2:])), np.float64)
                 if not np.isfinite(outputs).all():
-                    raise InputError("The network's outputs are not finite numbers: its weights are damaged, or not of this network")
+                    raise InputError("The network's outputs are NaN or infinite: its weights are damaged or belong to another network")
                 are_logits = not _are_probabilities(outputs) if are_logits is None else are_logits
                 outputs = softmax(outputs, axis=1) if are_logits else outputs
                 rows = slice(first, first + len(images))
@@ -181,7 +181,7 @@ def mean_probabilities(
 
 
 def published_results(network: Classifier) -> tuple[PublishedResult, ...]:
-    """Published results of the same network; where no name tells whose weights it has, the paper's and the official release's."""
+    """Returns the published results of the same network; for weights of unknown origin, those of the official release and the paper."""
     if network.structure is None or network.width not in (None, 1):
         return ()
     record = network.record or PRETRAINED.get(IMAGENET.get(network.structure.name, ""))
@@ -189,14 +189,14 @@ def published_results(network: Classifier) -> tuple[PublishedResult, ...]:
     paper = network.structure.published
     if paper:
         source = f"paper, Model {network.structure.name}" if network.structure.name.isalpha() else "paper"
-        rows.append(PublishedResult("one crop, scale not told", paper.top1_error, paper.top5_error, source))
+        rows.append(PublishedResult("one crop, scale not stated", paper.top1_error, paper.top5_error, source))
     return tuple(rows)
 
 
 def true_class_places(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """How many classes stand before each image's own, int (images,): 0 is right, 4 and less is among the first five.
+    """Returns the zero-based rank of the true class of each image, int (images,): 0 is correct, at most 4 is in the top five.
 
-    Of equally probable classes the one of lower index stands first, as with `argmax`.
+    Of equally probable classes, the one with the lower index ranks first, as with `argmax`.
     """
     own = probabilities[np.arange(len(labels)), labels][:, None]
     before = np.arange(probabilities.shape[1]) < labels[:, None]
@@ -208,15 +208,13 @@ def _own_scale(network: Classifier, weights: str) -> int:
         return network.size
     if network.structure:
         return network.structure.crop_size
-    raise InputError(f"{weights!r} takes images of any size and does not tell its own: give --scales, or its structure with --model")
+    raise InputError(f"{weights!r} accepts images of any size and specifies none: give --scales, or its structure with --model")
 
 
 def _check_sizes(network: Classifier, weights: str, protocol: ClassificationProtocol) -> None:
     for size in protocol.sizes:
         if network.size not in (None, size):
-            raise InputError(
-                f"{weights!r} takes images of {network.size} pixels only; --crop_size={network.size} cuts them. Received: {size}"
-            )
+            raise InputError(f"{weights!r} accepts only images of {network.size} pixels: give --crop_size={network.size}. Received: {size}")
         if network.pool_padding and network.structure:
             network.structure.spatial_sizes(size, pool_padding=network.pool_padding)
 
@@ -235,7 +233,7 @@ def _settings(network: Classifier, images: ImageData, protocol: ClassificationPr
 
 
 def _batches(data: ImageData, protocol: ClassificationProtocol, scale: int, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Float32 views (images, views, S, S, 3) of values 0..255, and int32 labels (images,)."""
+    """Yields float32 views (images, views, S, S, 3) of values 0..255, and int32 labels (images,)."""
 
     def seen(raw, label):
         return protocol_views(protocol, decode_rgb(raw), scale), label
@@ -280,25 +278,23 @@ def _per_class(class_names: Sequence[str], labels: np.ndarray, predicted: np.nda
 
 
 def _report(found: Evaluation, data_name: str) -> str:
-    note = "The network gives logits: their softmax was taken as probabilities." if found.settings["outputs_are_logits"] else ""
+    note = "The network returns logits; softmax was applied to obtain probabilities." if found.settings["outputs_are_logits"] else ""
     if found.published:
-        published = (
-            f"Published numbers are of ILSVRC 2012 val, 50,000 images; ours are of the {found.images:,} test images of `{data_name}`."
-        )
+        published = f"Published results are on ILSVRC 2012 val (50,000 images), ours on the {found.images:,} test images of `{data_name}`."
     else:
         published = (
-            "No published number applies: the data are not ImageNet's 1000 classes, or the network is not known to be a published one."
+            "No published result applies: the data do not have ImageNet's 1000 classes, or the network is not a known published one."
         )
     return f"""# {found.settings["weights"]} on {data_name}
 
 {markdown_table(found.rows(), RESULT_HEADERS)}
 
-In brackets: {CONFIDENCE:.0%} Wilson interval, for the choice of the test images alone. {note}
+In brackets: {CONFIDENCE:.0%} Wilson interval, for the sampling of the test images only. {note}
 
 {published}
 
 {settings_table(found.settings)}
 
-Numbers and settings in [{RESULTS_FILE}]({RESULTS_FILE}); every class in [{PER_CLASS_FILE}]({PER_CLASS_FILE}), every image in
+Numbers and settings: [{RESULTS_FILE}]({RESULTS_FILE}); per-class results: [{PER_CLASS_FILE}]({PER_CLASS_FILE}); per-image results:
 [{PREDICTIONS_FILE}]({PREDICTIONS_FILE}).
 """

@@ -1,4 +1,4 @@
-"""The loss of classification."""
+"""The loss for classification."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ import tensorflow as tf
 
 
 def losses(labels: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:
-    """Cross-entropy of each image, float (batch,), of labels and probabilities (batch, classes)."""
+    """Returns the cross-entropy of each image, float (batch,), from labels and probabilities (batch, classes)."""
     return keras.losses.categorical_crossentropy(labels, probabilities)

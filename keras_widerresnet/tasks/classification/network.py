@@ -1,4 +1,4 @@
-"""Classification networks: built for training, and loaded from whatever holds one."""
+"""Classification networks: building them for training, and loading them from published weights, runs and files."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from keras_widerresnet.tasks.saved_model import PIXEL_SIGNATURE, check_of_export
 from keras_widerresnet.training.network import compiled, precision, starting_activation
 from keras_widerresnet.weights.registry import Pretrained
 
-# Of a SavedModel that is no export of ours: they take images as `preprocess_input` makes them.
+# Signatures of SavedModels not exported by this package; they expect images preprocessed by `preprocess_input`.
 SIGNATURES = "serving_default", "serve"
 
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A classification network to be asked, whatever held it.
+    """A classification network for inference, from any source.
 
     Args:
-        predict: from float32 images (n, S, S, 3) of values 0..255 to float outputs (n, classes).
+        predict: function from float32 images (n, S, S, 3) of values 0..255 to float outputs (n, classes).
         classes: number of outputs.
-        size: the only S that it takes; None for any.
-        source: what held it.
-        structure: what it is built as; None where nothing tells.
-        pool_padding, width: what it is built with; None where nothing tells.
-        preprocessing: what `predict` does first, one of `models.PREPROCESSINGS`.
+        size: the only S that the network accepts; None for any.
+        source: where it was loaded from.
+        structure: the network's structure; None if unknown.
+        pool_padding, width: further arguments of the network; None if unknown.
+        preprocessing: the preprocessing that `predict` applies first, one of `models.PREPROCESSINGS`.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
@@ -50,15 +50,15 @@ class Classifier:
 
     @property
     def record(self) -> Pretrained | None:
-        """The published weights that it holds; None for others."""
+        """The record of the published weights; None for other weights."""
         return self.source.record
 
 
 def make_network(config: TrainingConfig, classes: int, crop_size: int, steps_per_epoch: int) -> keras.Model:
-    """The compiled classification network; call it in the strategy's scope.
+    """Builds and compiles the classification network; must be called in the strategy's scope.
 
     Raises:
-        InputError: if the weights to start from do not fit, or the structure cannot be built.
+        InputError: if the initial weights do not fit, or the structure cannot be built.
     """
     with precision(config):
         network = WiderResNet(
@@ -75,10 +75,10 @@ def make_network(config: TrainingConfig, classes: int, crop_size: int, steps_per
 
 
 def load_classifier(options: ModelOptions) -> Classifier:
-    """The classification network that a command's options name.
+    """Loads the classification network that a command's options name.
 
     Raises:
-        InputError: if there is nothing of that name, or it is not a classification network of square RGB images.
+        InputError: if there is no network of that name, or it is not a classification network for square RGB images.
     """
     source = find_source(options.weights, options.model)
     structure = _named(source.structure) if source.structure else None
@@ -102,10 +102,10 @@ def load_classifier(options: ModelOptions) -> Classifier:
 
 
 def check_classifier(network: keras.Model, what: str) -> None:
-    """Raises `InputError` if a Keras model is none from square RGB images to (images, classes); `what` is its name in the message."""
+    """Raises `InputError` unless a Keras model maps square RGB images to (images, classes); `what` is its name in the message."""
     taken, given = getattr(network, "input_shape", None), getattr(network, "output_shape", None)
     if not isinstance(taken, tuple) or len(taken) != 4 or len(network.outputs) != 1:
-        raise InputError(f"{what!r} is no network from one batch of images to one output. Its inputs: {getattr(network, 'inputs', None)}")
+        raise InputError(f"{what!r} must have one batch of images as input and one output. Received: {getattr(network, 'inputs', None)}")
     _check_classes(what, given)
     _size(what, taken)
 
@@ -118,20 +118,18 @@ def _saved_model(source: Source, preprocessing: str) -> Classifier:
         check_of_export(source, preprocessing)
     as_they_are = is_export or preprocessing == models.NO_PREPROCESSING
     key = next((name for name in (PIXEL_SIGNATURE, *SIGNATURES) if name in loaded.signatures), None)
-    wanted = (
-        f"one of the signatures {(PIXEL_SIGNATURE, *SIGNATURES)} must take one batch of float images (None, S, S, 3) and give one output"
-    )
+    wanted = f"one of the signatures {(PIXEL_SIGNATURE, *SIGNATURES)} must map one batch of float images (None, S, S, 3) to one output"
     if key is None:
-        raise InputError(f"The SavedModel {what!r} cannot be evaluated: {wanted}. It has the signatures {sorted(loaded.signatures)}")
+        raise InputError(f"The SavedModel {what!r} cannot be evaluated: {wanted}. Its signatures: {sorted(loaded.signatures)}")
     inputs, outputs = loaded.signatures[key].structured_input_signature[1], loaded.signatures[key].structured_outputs
     specs = [*inputs.values(), *outputs.values()]
     if len(inputs) != 1 or len(outputs) != 1 or specs[0].shape.rank != 4 or not specs[0].dtype.is_floating or specs[0].shape[0]:
-        raise InputError(f"The SavedModel {what!r} cannot be evaluated: {wanted}. It takes {inputs} and gives {outputs}")
+        raise InputError(f"The SavedModel {what!r} cannot be evaluated: {wanted}. Received: inputs {inputs}, outputs {outputs}")
     ((name, taken),), (given,) = inputs.items(), outputs
 
     def predict(pixels: np.ndarray) -> np.ndarray:
         images = pixels if as_they_are else normalise(pixels)
-        # By way of `loaded`: a signature alone does not keep its variables alive.
+        # Called through `loaded`, because a signature alone does not keep its variables alive.
         return loaded.signatures[key](**{name: tf.cast(images, taken.dtype)})[given].numpy()
 
     shapes = [None if spec.shape.rank is None else tuple(spec.shape) for spec in specs]
@@ -142,19 +140,19 @@ def _saved_model(source: Source, preprocessing: str) -> Classifier:
 
 def _check_classes(what: str, shape: Sequence[int | None] | None) -> int:
     if shape is not None and len(shape) == 4:
-        raise InputError(f"{what!r} is not a classification network: its outputs {tuple(shape)} are maps, of segmentation or of features")
+        raise InputError(f"{what!r} is not a classification network: its outputs {tuple(shape)} are segmentation or feature maps")
     if shape is None or len(shape) != 2 or not shape[1]:
-        raise InputError(f"{what!r} is not a classification network: its outputs must be of shape (images, classes). They are {shape}")
+        raise InputError(f"{what!r} is not a classification network: its outputs must have shape (images, classes). Received: {shape}")
     return shape[1]
 
 
 def _size(what: str, shape: Sequence[int | None]) -> int | None:
     _, height, width, channels = shape
     if channels != 3 or height != width:
-        raise InputError(f"{what!r} must take square RGB images, (S, S, 3). It takes {tuple(shape[1:])}")
+        raise InputError(f"{what!r} must accept square RGB images, (S, S, 3). Received: {tuple(shape[1:])}")
     return height
 
 
 def _named(structure: Structure) -> Structure:
-    """The record of the table that is the same network, if there is one: its name and its published results."""
+    """Returns the entry of `STRUCTURES` for the same network, if there is one, with its name and published results."""
     return next((known for known in STRUCTURES.values() if same_network(known, structure)), structure)

@@ -1,4 +1,4 @@
-"""What a classification network sees in a few image files."""
+"""Prediction of the classes of a few image files."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.tasks.classification.network import Classifier, load_classifier
 
 Answer = list[tuple]
-SHOWN_SIZE = 224  # of a sheet where a server knows the crop
+SHOWN_SIZE = 224  # of the images on a contact sheet if the server determines the crop
 
 
 def predict(config: PredictionConfig) -> list[Answer]:
-    """The most probable classes of JPEG and PNG files, by a network here or by a server's.
+    """Returns the most probable classes of JPEG and PNG files, by a local network or by a server.
 
-    Images are seen as in testing, shorter side resized and centre crop, by the published protocol of weights that have one.
+    Images are preprocessed as in testing (shorter side resized, centre crop), with the published protocol of weights that have one.
 
     Returns:
-        For each file a list of `(class id, class name, probability)`, best first.
+        For each file a list of `(class id, class name, probability)`, most probable first.
 
     Raises:
-        InputError: naming the file that is missing or does not decode, or what else was wrong; nothing is written then.
+        InputError: if a file is missing or cannot be decoded (the message names it), or an option is not valid; nothing is written then.
     """
     sheet = pathlib.Path(config.output) if config.output else None
     if sheet:
@@ -58,16 +58,16 @@ def _local(config: PredictionConfig, sheet: pathlib.Path | None) -> list[Answer]
 
 
 def _size(config: PredictionConfig, network: Classifier) -> int:
-    """Pixels of the shorter side and of the crop."""
+    """Returns the pixels of the shorter side and of the crop."""
     if config.crop_size and network.size not in (None, config.crop_size):
-        raise InputError(f"{config.weights!r} takes images of {network.size} pixels only. Received: crop_size={config.crop_size}")
+        raise InputError(f"{config.weights!r} accepts only images of {network.size} pixels. Received: crop_size={config.crop_size}")
     published = network.source.protocol
     tested = published.sizes[0] if isinstance(published, ClassificationProtocol) else 0
     return config.crop_size or network.size or tested or (network.structure or find_structure(DEFAULT_MODEL)).crop_size
 
 
 def _class_names(config: PredictionConfig, network: Classifier) -> tuple[str, ...] | None:
-    """None for ImageNet's, which have synsets too."""
+    """Returns the class names; None for ImageNet's, which also have synset ids."""
     names = class_names(network.source, network.classes, config.class_names, lambda data: load_data(data, verify=False).class_names)
     return None if names == tuple(name for _, name in imagenet_classes()) else names
 
@@ -83,25 +83,25 @@ def _served(config: PredictionConfig, sheet: pathlib.Path | None) -> list[Answer
     )
     decoded = predict_served(config.images, client, top=config.top, batch_size=config.batch_size)
     if sheet:
-        # The crops are for people; the server's may differ.
+        # The crops are only for display; the server's may differ.
         _write_sheet(sheet, config.images, [test_view(_decoded(file, config.max_pixels), SHOWN_SIZE) for file in config.images], decoded)
     return decoded
 
 
 def predict_served(files: Sequence[str], client: Client, *, top: int = 5, batch_size: int = 16) -> list[Answer]:
-    """The most probable classes of JPEG and PNG files, as a server sees them.
+    """Returns the most probable classes of JPEG and PNG files, predicted by a server.
 
     Args:
         files: paths.
-        client: from `serving.connect`.
-        top: classes for each image, of those that the server gives.
-        batch_size: images a request.
+        client: client returned by `serving.connect`.
+        top: maximum number of classes per image, of those that the server returns.
+        batch_size: images per request.
 
     Returns:
-        For each file a list of `(index, class name, probability)`, best first.
+        For each file a list of `(index, class name, probability)`, most probable first.
 
     Raises:
-        InputError: naming the file that is missing or does not decode, or what the server said.
+        InputError: if a file is missing or cannot be decoded, or the server reports an error; the message names it.
     """
     encoded = [_read(file) for file in files]
     batches = (encoded[first : first + batch_size] for first in range(0, len(encoded), batch_size))
@@ -109,7 +109,7 @@ def predict_served(files: Sequence[str], client: Client, *, top: int = 5, batch_
     found = []
     for file, raw, answer in zip(files, encoded, answers, strict=True):
         if answer is None:
-            why = image_problem(raw) or "decodes here"
+            why = image_problem(raw) or "can be decoded locally"
             raise InputError(f"The server cannot use {file!r}, which {why}")
         found.append(answer[:top])
     return found
@@ -132,4 +132,4 @@ def _read(file: str) -> bytes:
     try:
         return pathlib.Path(file).read_bytes()
     except OSError as error:
-        raise InputError(f"No image can be read at {file!r}: {error.strerror}") from None
+        raise InputError(f"The image {file!r} cannot be read: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""From test probabilities to the report of a training run of classification."""
+"""The report of a classification training run, from its test probabilities."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def write_report(
     validated_on: str,
     probabilities: np.ndarray,
 ) -> None:
-    """Writes the table of predictions, the pictures and, last of all, the report.
+    """Writes the table of predictions, the figures and finally the report.
 
     Args:
-        run: the run, with the rows of its epochs.
-        config, structure, crop_size: what was trained.
-        data: what it was trained and tested on.
-        validated_on: the images on which the epochs were scored, in words.
+        run: the run, with its epochs' metrics.
+        config, structure, crop_size: the run's options, the network's structure and its input size.
+        data: the data set for training and testing.
+        validated_on: description of the images on which epochs were scored.
         probabilities: float array (test images, classes), in the order of the test split.
     """
     labels = data.test.labels
@@ -93,7 +93,7 @@ def _report(config, structure, data, crop_size, labels, predicted, results: Sequ
 
 {markdown_table(results, ("final model", ""))}
 
-The same run again: `keras-widerresnet train --flagfile=RUN/{runs.FLAGS_FILE} --output_dir=ANOTHER` (flags in
+To repeat this run: `keras-widerresnet train --flagfile=RUN/{runs.FLAGS_FILE} --output_dir=ANOTHER` (flags in
 [{runs.FLAGS_FILE}]({runs.FLAGS_FILE}), package versions in [{runs.VERSIONS_FILE}]({runs.VERSIONS_FILE})).
 
 {runs.HOW_TO_LOAD}
@@ -102,7 +102,7 @@ The same run again: `keras-widerresnet train --flagfile=RUN/{runs.FLAGS_FILE} --
 
 ![confusion matrix]({runs.CONFUSION_FILE})
 
-The worst mistakes: the test images that were least expected to be what they are.
+The worst mistakes: the misclassified test images with the lowest probability of their true class.
 
 ![worst mistakes]({runs.MISTAKES_FILE})
 

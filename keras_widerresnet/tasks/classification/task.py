@@ -1,4 +1,4 @@
-"""Classification as a run's task."""
+"""The classification task of a training run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_widerresnet.tasks.classification.report import write_report
 
 
 class Classification:
-    """The `training.task.Task` of a `TrainingConfig`."""
+    """Implements `training.task.Task` for a `TrainingConfig`."""
 
     score = metrics.SCORE
     losses = test_losses = staticmethod(loss.losses)
@@ -83,7 +83,7 @@ class Classification:
         return batches.test_steps(self.validation.size, self.config.batch_size)
 
     def write_report(self, run: Run) -> None:
-        # Of the saved network, on one device: what others will load is what is reported.
+        # Uses the saved network, on one device, so that the report describes what users will load.
         saved = keras.models.load_model(run.final_network(), compile=False)
         images = self._test_batches(self.data.test).map(lambda images, labels, weights: images)
         probabilities = saved.predict(images, verbose=0)[: self.data.test.size]

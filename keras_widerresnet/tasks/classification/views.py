@@ -1,4 +1,4 @@
-"""What a network sees of one test image: centre crop, crops along the longer side, the ten crops, mirrored views."""
+"""Test views of one image: centre crop, three crops along the longer side, ten crops, mirrored views."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from keras_widerresnet.protocols import ClassificationProtocol, checked_crop_siz
 def views(
     image: tf.Tensor, scale: int, crop_size: int = 0, crops: str = "center", flip: bool = False, interpolation: str = "bicubic"
 ) -> tf.Tensor:
-    """The views of one image, for use inside `tf.data`.
+    """Returns the test views of one image, for use inside `tf.data`.
 
     Args:
         image: (H, W, 3) of any size, values 0..255.
-        scale: pixels to which the shorter side is resized, as PIL does (`resize_shorter_side`).
-        crop_size: side of the square crops, no larger than `scale`; 0 for `scale`.
-        crops: `"center"`, the release's crop with its offset rounded up; `"three"`, at the start, middle and end of the longer side
-            and in the middle of the shorter one (official release); `"ten"`, the corners and the centre, each mirrored (AlexNet).
-        flip: add the mirrored views, after the others in the same order; ten crops have them already.
+        scale: pixels to which the shorter side is resized, as in PIL (`resize_shorter_side`).
+        crop_size: side of the square crops, at most `scale`; 0 for `scale`.
+        crops: `"center"`, the official release's crop with its offset rounded up; `"three"`, at the start, middle and end of the longer
+            side and in the middle of the shorter one (official release); `"ten"`, the corners and the centre, each also mirrored (AlexNet).
+        flip: whether to append the mirrored views in the same order; ten crops already include them.
         interpolation: one of `protocols.INTERPOLATIONS`.
 
     Returns:
         Float32 (`view_count(crops, flip)`, crop_size, crop_size, 3) of whole numbers 0..255.
 
     Raises:
-        InputError: for sizes, crops or an interpolation that cannot be.
+        InputError: for invalid sizes, crops or interpolation.
     """
     size = checked_crop_size(scale, crop_size)
     resized = resize_shorter_side(image, scale, interpolation)
@@ -38,15 +38,15 @@ def views(
 
 
 def protocol_views(protocol: ClassificationProtocol, image: tf.Tensor, scale: int) -> tf.Tensor:
-    """`views` of one image at one of a protocol's scales."""
+    """Returns the `views` of one image at one of a protocol's scales."""
     return views(image, scale, protocol.crop_size, protocol.crops, protocol.flip, protocol.interpolation)
 
 
 def _corners(shape: tf.Tensor, size: int, crops: str) -> list[tf.Tensor]:
-    """Upper left corners of the windows, int32 (top, left)."""
-    view_count(crops, False)  # refuses unknown crops
+    """Returns the upper left corners of the windows, int32 (top, left)."""
+    view_count(crops, False)  # rejects unknown crops
     end = shape - size
-    middle = (end + 1) // 2  # rounded up: official release
+    middle = (end + 1) // 2  # rounded up, as in the official release
     if crops == "center":
         return [middle]
     if crops == "ten":

@@ -1,1 +1,1 @@
-"""Images to a class at every pixel."""
+"""Semantic segmentation: a class for every pixel."""

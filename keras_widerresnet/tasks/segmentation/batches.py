@@ -1,4 +1,7 @@
-"""From a segmentation split to the release's batches: rescale, crop, flip; labels at cell centres. Draws depend on (seed, position)."""
+"""Batches of a segmentation split as in the official release: rescale, crop, flip, with labels at cell centres.
+
+All random draws are functions of (seed, position).
+"""
 
 from __future__ import annotations
 
@@ -18,30 +21,31 @@ from keras_widerresnet.tasks.segmentation.config import Augmentation
 
 
 def rounded_up(size: int, stride: int) -> int:
-    """The smallest multiple of `stride` that is no smaller than `size`."""
+    """Rounds `size` up to a multiple of `stride`."""
     return -(-size // stride) * stride
 
 
 def rescaled_size(shape: tf.Tensor, augmentation: Augmentation, draw: tf.Tensor) -> tf.Tensor:
-    """Height and width, int32, of an image of `shape` (2,) rescaled by `draw` in [0, 1); whole pixels, halves up, 1 at least."""
+    """Returns height and width, int32, of an image of `shape` (2,) after random rescaling by `draw` in [0, 1); halves up, at least 1."""
     lowest, highest = augmentation.scale_low, augmentation.scale_high
     longer = tf.cast(augmentation.origin_size * (lowest + draw * (highest - lowest)) + 0.5, tf.int32)
     return tf.maximum(1, scaled_sides(shape, tf.reduce_max(shape), longer))
 
 
 def window_offset(rescaled: tf.Tensor, size: int, draws: tf.Tensor) -> tf.Tensor:
-    """Top and left, int32, of the window in the rescaled image for `draws` (2,) in [0, 1); negative where the image is the smaller."""
+    """Returns top and left, int32, of the window in the rescaled image for `draws` (2,) in [0, 1); negative if the image is smaller."""
     room = rescaled - size
     return tf.minimum(room, 0) + tf.cast(draws * tf.cast(tf.abs(room) + 1, tf.float32), tf.int32)
 
 
 def resampled_window(image: tf.Tensor, rescaled: tf.Tensor, offset: tf.Tensor, size: int) -> tf.Tensor:
-    """A window of an image resized to `rescaled`: bilinear, antialiased (ours); only the window's pixels are computed.
+    """Resizes an image to `rescaled` (bilinear, antialiased; our choice) and crops a window; only the window's pixels are computed.
 
     Args:
         image: uint8 (H, W, 3).
-        rescaled: int32 (height, width).
-        offset: int32 (top, left) of the window, `size` x `size`.
+        rescaled: int32 (height, width) after resizing.
+        offset: int32 (top, left) of the window.
+        size: side of the square window.
 
     Returns:
         Float32 (size, size, 3), values 0..255, zero outside the image.
@@ -58,17 +62,17 @@ def resampled_window(image: tf.Tensor, rescaled: tf.Tensor, offset: tf.Tensor, s
 
 
 def labels_at(mask: tf.Tensor, rescaled: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Labels of a mask (H, W) at pixels of its image resized to `rescaled`: that of the nearest pixel, 255 outside.
+    """Samples a mask (H, W) at pixels of its image resized to `rescaled`: the nearest pixel's label, 255 outside the image.
 
     Args:
-        rows, columns: int32 (n,), (m,).
+        rows, columns: int32 (n,) and (m,), the pixels' coordinates.
 
     Returns:
         Int32 (n, m).
     """
 
     def source(pixels, side, rescaled_side):
-        # The pixel centre, (p + ½) · side / rescaled side, in whole numbers.
+        # The pixel centre, (p + ½) · side / rescaled side, in integer arithmetic.
         nearest = (2 * pixels + 1) * side // (2 * rescaled_side)
         return tf.clip_by_value(nearest, 0, side - 1), (pixels >= 0) & (pixels < rescaled_side)
 
@@ -82,14 +86,14 @@ def labels_at(mask: tf.Tensor, rescaled: tf.Tensor, rows: tf.Tensor, columns: tf
 def training_example(
     split: SegmentationSplit, augmentation: Augmentation, size: int, stride: int
 ) -> Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """The graph function from a raw image, a raw mask and a seed, an int64 pair, to the network's input and labels.
+    """Returns the graph function from a raw image, a raw mask and a seed (an int64 pair) to the network's input and labels.
 
     Returns:
-        Function to float32 (size, size, 3), 0 (the mean colour) outside the image, and int32 (size / stride, size / stride), 255 outside:
-        the labels at pixels `i * stride + stride // 2` of the window, mirrored with it.
+        Function that returns the input, float32 (size, size, 3), 0 (the mean colour) outside the image, and the labels at the pixels
+        `i * stride + stride // 2` of the window, int32 (size / stride, size / stride), 255 outside; both may be mirrored.
     """
 
-    @tf.function(jit_compile=True)  # one loop over the pixels: a tenth of the time
+    @tf.function(jit_compile=True)  # fused into one loop over the pixels: takes a tenth of the time
     def finished(window, inside, flipped, color_draws):
         if augmentation.color_jitter:
             window = tf.where(inside, window, 255 * tf.constant(MEAN))
@@ -106,7 +110,7 @@ def training_example(
         inside = ((rows >= 0) & (rows < rescaled[0]))[:, None] & (columns >= 0) & (columns < rescaled[1])
         window = resampled_window(image, rescaled, offset, size)
         centres = slice(stride // 2, None, stride)
-        # Labels are read in the mirrored window, as testing reads them.
+        # Labels are sampled in the mirrored window, at the same positions as in testing.
         labels = labels_at(mask, rescaled, rows[centres], tf.where(flipped, columns[::-1], columns)[centres])
         return finished(window, inside[..., None], flipped, augment.uniform([7], seed, "color")), labels
 
@@ -126,16 +130,16 @@ def train_batches(
     parts: int = 1,
     data_service: str = "",
 ) -> tf.data.Dataset:
-    """Endless training batches from step `start_step` on.
+    """Returns endless training batches from step `start_step` on.
 
     Args:
-        crop_size: of the window, rounded up to a multiple of `stride`: S.
-        stride: labels are given for cells of `stride` x `stride` pixels, the network's outputs.
+        crop_size: side of the window; rounded up to a multiple of `stride`, it is S.
+        stride: the network's output stride; there is one label per cell of `stride` x `stride` pixels.
         batch_size, share, parts, data_service: as in `tasks.classification.batches.train_batches`.
 
     Returns:
-        Data set of (float32 images (batch / count / parts, S, S, 3) as the networks take them, int32 labels (…, S / stride, S / stride),
-        255 where ignored).
+        Data set of (float32 images (batch / count / parts, S, S, 3), normalised as network input; int32 labels (…, S / stride,
+        S / stride), 255 where ignored).
     """
     example = training_example(split, augmentation, rounded_up(crop_size, stride), stride)
 
@@ -153,22 +157,22 @@ def train_batches(
 def test_batches(
     split: SegmentationSplit, *, origin_size: int, stride: int, batch_size: int, share: Share = WHOLE, parts: int = 1
 ) -> tf.data.Dataset:
-    """Every image once, whole, its longer side resized to `origin_size`; the last batch is filled up with single cells of weight 0.
+    """Returns every image once, uncropped, its longer side resized to `origin_size`; the last batch is padded with cells of weight 0.
 
     Args:
-        batch_size: images a step, over all workers and their devices: one for each device, as images differ in size.
+        batch_size: images per step, over all workers and their devices; must be one per device, because images differ in size.
         share, parts: as in `train_batches`.
 
     Returns:
         Data set of (float32 images (1, H, W, 3), int32 labels (1, H / stride, W / stride), float32 weights (1,)), of
-        `test_steps(split.size, batch_size) * parts` elements for every share. H and W are multiples of `stride`: right and bottom are
-        filled up with zeros (the mean colour) and label 255.
+        `test_steps(split.size, batch_size) * parts` elements for every share. H and W are multiples of `stride`: images are padded at the
+        right and bottom with zeros (the mean colour) and label 255.
 
     Raises:
         InputError: if the batch is not one image for each device.
     """
     if batch_size != share.count * parts:
-        raise InputError(f"Images to test come one to each of {share.count * parts} devices. Received: batch_size={batch_size}")
+        raise InputError(f"The test batch must be one image for each of {share.count * parts} devices. Received: batch_size={batch_size}")
 
     def example(raw_image, raw_mask):
         image, mask = split.decode(raw_image, raw_mask)

@@ -1,4 +1,4 @@
-"""Data sets for segmentation by name."""
+"""Loading of segmentation data sets by name."""
 
 from __future__ import annotations
 
@@ -33,23 +33,24 @@ logger = logging.getLogger(__name__)
 def load_segmentation_data(
     name: str, *, verify: bool = True, cache_bytes: int = CACHE_BYTES, max_pixels: int = MAX_PIXELS
 ) -> SegmentationData:
-    """The data set called `name`.
+    """Loads the data set called `name`.
 
-    `voc:PATH`, `cityscapes:PATH`, `ade20k:PATH` and `pascal_context:PATH` take the public layouts (`layouts` describes each),
-    `pairs:PATH` any pairs of folders or lists (`layouts.plain_pairs`), and `shapes` is generated. Options follow the path:
-    `train=trainval` and `test=val` choose other parts than the usual ones; of `pairs:`, `names=sky+road` or `classes=2` say what the
-    values 0, 1, … mean, `names=background+255=object` what other values do, and `ignore=11` or `ignore=11+12` which are ignored besides
-    255. CamVid in SegNet's form is `pairs:PATH,classes=11,ignore=11`.
+    `voc:PATH`, `cityscapes:PATH`, `ade20k:PATH` and `pascal_context:PATH` read the public layouts (each is described in `layouts`),
+    `pairs:PATH` reads any pairs of folders or lists (`layouts.plain_pairs`), and `shapes` is generated. Options follow the path:
+    `train=trainval` and `test=val` select other parts than the default ones. For `pairs:`, `names=sky+road` or `classes=2` define the
+    classes of the values 0, 1, …, `names=background+255=object` assigns other values, and `ignore=11` or `ignore=11+12` adds ignored
+    values to 255. CamVid in SegNet's form is `pairs:PATH,classes=11,ignore=11`.
 
     Args:
-        verify: decode every file once before training, and look what the masks hold (`mask_values`); without it a bad file is found when
-            it is reached.
-        cache_bytes: splits whose files are no larger in all are held in memory, encoded.
-        max_pixels: see `images.checked`; masks are held to it too.
+        name: as above.
+        verify: whether to decode every file once before training and to check the masks' values (`mask_values`); otherwise a bad file is
+            only found when it is reached.
+        cache_bytes: splits whose files have at most this total size are kept in memory, encoded.
+        max_pixels: see `images.checked`; the limit also applies to masks.
 
     Raises:
-        InputError: for an unknown name or option, for files that are missing or cannot be used, naming them, and for masks whose values
-            cannot mean what the name says.
+        InputError: for an unknown name or option, for files that are missing or cannot be used (the message names them), and for masks
+            whose values contradict the name's options.
     """
     kind, argument = parse_name(name, SEGMENTATION)
     if kind == "shapes":
@@ -62,12 +63,12 @@ def load_segmentation_data(
     chosen = tuple(options.get(key, part) for key, part in zip(("train", "test"), usual, strict=True))
     entries = Entries()
     parts = [layout.pairs(root, part, entries) for part in chosen]
-    # Other parts than the usual ones may share images with it.
+    # With other parts than the default ones, the validation part may share images with them.
     if chosen == usual and (validation_part := layout.validation_part(root)):
         parts.append(layout.pairs(root, validation_part, entries))
     entries.log(root)
     if chosen == usual and (shared := set(parts[0]) & set(parts[1])):
-        logger.warning("%d test images are training images too: %s", len(shared), some(sorted(image for image, _ in shared)))
+        logger.warning("%d test images are also training images: %s", len(shared), some(sorted(image for image, _ in shared)))
     every_pair: list[Pair] = []
 
     def check(pairs: list[Pair]) -> None:
@@ -80,7 +81,7 @@ def load_segmentation_data(
             raise InputError(f"{len(problems)} of {len(pairs)} pairs of image and mask cannot be used: {lines}{hint}")
 
     def split(pairs: list[Pair], part: str) -> SegmentationSplit:
-        """`train` is the training part; what the others are called is for messages."""
+        """Checks and loads a part; names other than `train` are only used in messages."""
         files = [mask for _, mask in pairs]
         if not verify:
             occurs = None
@@ -95,7 +96,7 @@ def load_segmentation_data(
         pairs = layout.pairs(root, part_name, Entries())
         shared = set(pairs) & set(parts[0])
         if shared:
-            raise InputError(f"{len(shared)} images of the part {part_name!r} are training images too: take another part")
+            raise InputError(f"{len(shared)} images of the part {part_name!r} are also training images: choose another part")
         check(pairs)
         return split(pairs, part_name)
 
@@ -113,22 +114,25 @@ def load_segmentation_data(
 
 
 def unusable(pairs: list[Pair], labels: LabelMap, max_pixels: int = MAX_PIXELS) -> dict[str, str]:
-    """File -> what is wrong with it, for pairs that cannot be trained on; shows a progress bar.
+    """Maps the files of pairs that cannot be used to the reasons; shows a progress bar.
 
-    Images that their EXIF data turn are told of in a warning: their masks must be of what is seen, and a size does not always tell.
+    A warning lists the images that have an EXIF orientation: their masks must match the upright images, which the size alone does not
+    always show.
     """
     split = SegmentationSplit([""] * len(pairs), _reader(pairs, max_pixels), labels)
 
     def index_of_usable(index):
         raw_image, raw_mask = split.read(index)
-        image, mask = split.decode(raw_image, raw_mask)  # as training will: what passes here decodes there
+        image, mask = split.decode(raw_image, raw_mask)  # as in training, so that what passes here can be decoded there
         return tf.where(tf.size(image) + tf.size(mask) > 0, index, -1), orientation(raw_image)
 
     found = tf.data.Dataset.range(len(pairs)).map(index_of_usable, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
     turns = dict(progress_bar(found.as_numpy_iterator(), desc="verifying images and masks", total=len(pairs), delay=2))
     turned = [image for index, (image, _) in enumerate(pairs) if turns.get(index, UPRIGHT) != UPRIGHT]
     if turned:
-        logger.warning("%d images are turned upright by their EXIF data, as their masks must be already: %s", len(turned), some(turned))
+        logger.warning(
+            "%d images are turned upright by their EXIF data; their masks must be upright already: %s", len(turned), some(turned)
+        )
     return dict(_problem(*pair, labels, max_pixels) for index, pair in enumerate(pairs) if index not in turns)
 
 
@@ -147,8 +151,8 @@ def _problem(image: pathlib.Path, mask: pathlib.Path, labels: LabelMap, max_pixe
     rows, columns = masks.stored_values(tf.constant(encoded_mask)).shape
     height, width = decode_rgb(tf.constant(encoded)).shape[:2]
     turn = int(orientation(tf.constant(encoded)))
-    of_turned = f" upright (by EXIF orientation {turn}; the mask must be of the upright image)" if turn != UPRIGHT else ""
-    return str(mask), f"is {columns}×{rows} pixels, its image {image.name} {width}×{height}{of_turned}; they must be of one size"
+    of_turned = f" upright (EXIF orientation {turn}; the mask must match the upright image)" if turn != UPRIGHT else ""
+    return str(mask), f"has {columns}×{rows} pixels, its image {image.name} {width}×{height}{of_turned}; the sizes must be equal"
 
 
 def _file_split(

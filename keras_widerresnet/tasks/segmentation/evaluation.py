@@ -1,4 +1,4 @@
-"""Scores of a segmentation network on a test split, and the directory that holds them."""
+"""Evaluation of a segmentation network on a test split, and the folder that it writes."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from keras_widerresnet.tasks.segmentation.views import Predict, pixel_classes
 
 PER_CLASS_HEADERS = ("class", "pixels", "accuracy", "IoU")
 RESULT_HEADERS = ("", "of an image the network saw", "pixel accuracy %", "mean accuracy %", "mean IoU %", "on")
-# What their servers and scripts take; a palette is for people, and other sets' masks have one.
+# The benchmarks' servers and scripts expect grey masks; the masks of other data sets have a human-readable palette.
 WITHOUT_PALETTE = ("cityscapes", "ade20k")
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoredSplit:
-    """What `score_test_split` found.
+    """The result of `score_test_split`.
 
     Args:
-        class_names: in the order of the train ids.
-        matrix: int64 (classes, classes), pixels over the whole split: rows are the truth, columns the prediction.
-        image_ious: float64 (images,), each image's own mean IoU; NaN where all its pixels are ignored.
+        class_names: class names in the order of the train ids.
+        matrix: int64 (classes, classes), confusion matrix of all pixels of the split: rows are the truth, columns the prediction.
+        image_ious: float64 (images,), the mean IoU of each image; NaN if all its pixels are ignored.
     """
 
     class_names: tuple[str, ...]
@@ -57,7 +57,7 @@ class ScoredSplit:
 
     @property
     def scores(self) -> dict[str, float]:
-        """`metrics.scores` of the matrix: `pixel_accuracy`, `mean_accuracy`, `mean_iou`."""
+        """`metrics.scores` of the confusion matrix: `pixel_accuracy`, `mean_accuracy`, `mean_iou`."""
         return scores(self.matrix)
 
     @property
@@ -66,7 +66,7 @@ class ScoredSplit:
         return class_iou(self.matrix)
 
     def per_class(self) -> list[tuple[str, int, float, float]]:
-        """Rows under `PER_CLASS_HEADERS`; NaN where a score does not exist."""
+        """Returns the rows of the table with `PER_CLASS_HEADERS`; NaN where a score is undefined."""
         pixels, right = self.matrix.sum(axis=1).tolist(), self.matrix.diagonal().tolist()
         accuracies = [own / all_own if all_own else math.nan for own, all_own in zip(right, pixels, strict=True)]
         return list(zip(self.class_names, pixels, accuracies, self.class_ious.tolist(), strict=True))
@@ -74,12 +74,12 @@ class ScoredSplit:
 
 @dataclasses.dataclass(frozen=True)
 class SegmentationEvaluation:
-    """What `evaluate_segmentation` found.
+    """The result of `evaluate_segmentation`.
 
     Args:
-        settings: what was evaluated and how.
+        settings: what was evaluated, and how.
         scored: the scores.
-        published: the published result of the same weights, "" where there is none.
+        published: the published result of the same weights; "" if there is none.
         report: path of the report.
     """
 
@@ -89,22 +89,22 @@ class SegmentationEvaluation:
     report: pathlib.Path
 
     def rows(self) -> list[tuple[str, ...]]:
-        """The table of results under `RESULT_HEADERS`: ours, then what was published."""
+        """Returns the rows of the results table with `RESULT_HEADERS`: our result, then the published one."""
         numbers = (percent(self.scored.scores[name]) for name in ("pixel_accuracy", "mean_accuracy", "mean_iou"))
         ours = ("ours", str(self.settings["seen"]), *numbers, f"{self.scored.images:,} images of {self.settings['data']}")
         return [ours] + ([("published", self.published, "", "", "", "")] if self.published else [])
 
 
 def evaluate_segmentation(config: EvaluationConfig) -> SegmentationEvaluation:
-    """Evaluates a segmentation network on the test images of a data set, and writes the evaluation's folder, all of it or nothing.
+    """Evaluates a segmentation network on the test images of a data set, and writes the evaluation's folder completely or not at all.
 
-    Weights with a published protocol are tested by it where the options say nothing else.
+    By default, weights with a published protocol are tested with that protocol.
 
     Returns:
-        The scores, with their settings and the published ones.
+        The scores, the settings and the published result.
 
     Raises:
-        InputError: if an option, the network, the data or the folder is not as it must be; no folder is written then.
+        InputError: if an option, the network, the data or the folder is not valid; no folder is written then.
     """
     output_dir = pathlib.Path(config.output_dir)
     check_output(output_dir, config.overwrite, runs.SEGMENTATION_EVALUATION, {runs.PREDICTIONS_FOLDER})
@@ -114,7 +114,7 @@ def evaluate_segmentation(config: EvaluationConfig) -> SegmentationEvaluation:
     protocol.check(network.stride)
     pairs = load_segmentation_data(config.data, verify=False, max_pixels=config.max_pixels)
     if network.classes != pairs.classes:
-        raise InputError(f"{config.weights!r} has {network.classes} classes and {config.data!r} has {pairs.classes}: they must be the same")
+        raise InputError(f"{config.weights!r} has {network.classes} classes, but {config.data!r} has {pairs.classes}: they must be equal")
     settings: dict[str, object] = {
         "weights": config.weights,
         "model": config.model or (network.record.structure if network.record else None),
@@ -132,14 +132,14 @@ def evaluate_segmentation(config: EvaluationConfig) -> SegmentationEvaluation:
 
 
 def protocol_of_options(config: EvaluationConfig, network: Segmenter | None) -> SegmentationProtocol:
-    """What the network sees of each image: the options, and where they are silent the published protocol, or the run's.
+    """Returns the test protocol: the options, with defaults from the published protocol or the run's.
 
     Args:
         config: the options.
-        network: what is tested; None to check the options alone.
+        network: the network to test; None to check only the options.
 
     Raises:
-        InputError: for options that cannot be.
+        InputError: for invalid options.
     """
     published = network.source.protocol if network else None
     usual = published if isinstance(published, SegmentationProtocol) else SegmentationProtocol()
@@ -163,30 +163,30 @@ def score_test_split(
     shown: int,
     settings: Mapping[str, object] | None = None,
 ) -> ScoredSplit:
-    """Scores a network on the test split at the images' own size; shows a progress bar. Memory is for one image at a time.
+    """Scores a network on the test split at the images' original sizes, one image at a time; shows a progress bar.
 
-    Writes into `folder`, each file whole or not at all: the scores of each class and all together, overlays, bars of the IoU and, with
-    `masks`, a mask for each image with the label ids of the data set's own mask files, palette PNGs but for `WITHOUT_PALETTE`.
+    Writes into `folder`, each file completely or not at all: the scores per class and overall, overlays, a bar chart of the IoU and, with
+    `masks`, a mask for each image with the label ids of the data set's own mask files, as palette PNGs except for `WITHOUT_PALETTE`.
 
     Args:
-        predict: as in `pixel_scores`, of as many classes as the data.
+        predict: as in `pixel_scores`, with as many classes as the data.
         data: a data set with its test split.
-        protocol: what the network sees of each image.
+        protocol: the test protocol.
         stride: the network's output stride.
-        folder: an existing folder; files of these names in it are replaced.
-        masks: whether to write the predictions.
-        shown: how many images the overlays show, a third each of the worst, median and best by their own mean IoU, 1 at least.
-        settings: what else to put among the numbers.
+        folder: an existing folder; existing files of the same names are replaced.
+        masks: whether to write the predicted masks.
+        shown: number of images among the overlays (at least 1), a third each of the worst, median and best by their mean IoU.
+        settings: further entries for the file of numbers.
 
     Returns:
         The scores.
 
     Raises:
-        InputError: if the protocol is not for this stride, the network's outputs do not fit, or images or masks cannot be read.
+        InputError: if the protocol does not match the stride, the network's outputs are not valid, or images or masks cannot be read.
     """
     protocol.check(stride)
     if shown < 1:
-        raise InputError(f"`shown` must be 1 image or more. Received: {shown}")
+        raise InputError(f"`shown` must be at least 1. Received: {shown}")
     matrix, image_ious = np.zeros((data.classes, data.classes), np.int64), []
     with created(folder / runs.PREDICTIONS_FOLDER) if masks else contextlib.nullcontext() as masks_folder:
         for index, image, truth in _examples(data):
@@ -203,16 +203,16 @@ def score_test_split(
     for caption, index in shown_images(scored.image_ious, shown):
         image = data.test.image(index)
         caption = f"{caption}: {data.test.name_of(index)}, mean IoU {percent(scored.image_ious[index])} %"
-        # Predicted again: kept, the predictions of a large split would fill the memory.
+        # Predicted again, because the predictions of a large split would not fit in memory.
         rows.append(figures.Example(caption, image, data.test.mask(index), pixel_classes(predict, image, protocol, stride)))
     figures.overlays(rows, data.labels, folder / runs.OVERLAYS_FILE)
     return scored
 
 
 def write_mask(path: pathlib.Path, predicted: np.ndarray, labels: LabelMap) -> None:
-    """Writes train ids, uint8 (H, W), as a PNG file of one byte a pixel with the values that the data set's own mask files have.
+    """Writes train ids, uint8 (H, W), as a PNG file with one byte per pixel and the values of the data set's own mask files.
 
-    It is a palette PNG (mode P; VOC's palette, with the colours of the label map where it has others), or grey for `WITHOUT_PALETTE`.
+    It is a palette PNG (mode P; the label map's colours, otherwise VOC's palette), or a grey one for `WITHOUT_PALETTE`.
     """
     stored = Image.fromarray(labels.to_stored()[predicted])
     if labels.name not in WITHOUT_PALETTE:
@@ -223,7 +223,7 @@ def write_mask(path: pathlib.Path, predicted: np.ndarray, labels: LabelMap) -> N
 
 
 def shown_images(image_ious: np.ndarray, count: int) -> list[tuple[str, int]]:
-    """The images worth a look, as (`"worst"`, `"median"` or `"best"`, index), from the worst to the best; those of NaN are left out."""
+    """Selects images to show, as (`"worst"`, `"median"` or `"best"`, index), from worst to best; images with NaN are skipped."""
     order = [int(index) for index in np.argsort(image_ious, kind="stable") if not np.isnan(image_ious[index])]
     count = min(count, len(order))
     third = count // 3
@@ -234,18 +234,18 @@ def shown_images(image_ious: np.ndarray, count: int) -> list[tuple[str, int]]:
 
 
 def protocol_settings(data: SegmentationData, protocol: SegmentationProtocol, stride: int) -> dict[str, object]:
-    """How a split is evaluated, for numbers and reports."""
+    """Returns the settings of an evaluation, for results files and reports."""
     return {"data": data.name, "classes": data.classes, "output_stride": stride, **dataclasses.asdict(protocol), "seen": str(protocol)}
 
 
 def per_class_table(scored: ScoredSplit) -> str:
-    """Markdown table of every class: pixels, accuracy and IoU in percent."""
+    """Returns a Markdown table with the pixels, accuracy and IoU (in percent) of every class."""
     rows = [(name, f"{pixels:,}", percent(accuracy), percent(iou)) for name, pixels, accuracy, iou in scored.per_class()]
     return markdown_table(rows, ("class", "pixels", "accuracy %", "IoU %"))
 
 
 def _examples(data: SegmentationData) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Index, uint8 image (H, W, 3) and mask (H, W) of each test image."""
+    """Yields index, uint8 image (H, W, 3) and mask (H, W) of each test image."""
     decoded = data.test.ordered().map(data.test.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(1)
     with progress_bar(desc="evaluating", total=data.test.size) as bar:
         try:
@@ -257,10 +257,10 @@ def _examples(data: SegmentationData) -> Iterator[tuple[int, np.ndarray, np.ndar
 
 
 def _confusion(truth: np.ndarray, predicted: np.ndarray, data: SegmentationData) -> np.ndarray:
-    """Pixels by truth (rows) and prediction (columns), int64 (classes, classes), without the ignored ones."""
+    """Returns the confusion matrix, int64 (classes, classes), of truth (rows) and prediction (columns), without ignored pixels."""
     valid = truth != IGNORED
     if predicted.max(initial=0) >= data.classes:
-        raise InputError(f"The network predicts class {predicted.max()}, and {data.name!r} has {data.classes} classes")
+        raise InputError(f"The network predicts class {predicted.max()}, but {data.name!r} has only {data.classes} classes")
     cells = truth[valid].astype(np.int64) * data.classes + predicted[valid]
     return np.bincount(cells, minlength=data.classes**2).reshape(data.classes, data.classes)
 
@@ -275,18 +275,18 @@ def _write_numbers(folder: pathlib.Path, scored: ScoredSplit, settings: Mapping[
 
 def _report(found: SegmentationEvaluation, config: EvaluationConfig) -> str:
     folder = runs.PREDICTIONS_FOLDER
-    ids = f"; predictions with the label ids of the data set in [{folder}]({folder})" if config.masks else ""
-    published = "The published number is of its own images and way of testing, which its row names.\n\n" if found.published else ""
+    ids = f"; predictions with the data set's label ids: [{folder}]({folder})" if config.masks else ""
+    published = "The published result was obtained with the images and protocol stated in its row.\n\n" if found.published else ""
     command = shlex.join(["keras-widerresnet", "evaluate-segmentation", *given_flags(config)])
     return f"""# {found.settings["weights"]} on {found.settings["data"]}
 
 {markdown_table(found.rows(), RESULT_HEADERS)}
 
-All scores are from one confusion matrix over all pixels that are not ignored, at the images' own size.
+All scores are computed from one confusion matrix of all pixels that are not ignored, at the images' original size.
 
 {published}![IoU of each class]({runs.CLASS_IOU_FILE})
 
-The worst, median and best images by their own mean IoU: image, truth, prediction, errors.
+The worst, median and best images by their mean IoU: image, truth, prediction, errors.
 
 ![overlays]({runs.OVERLAYS_FILE})
 
@@ -294,7 +294,7 @@ The worst, median and best images by their own mean IoU: image, truth, predictio
 
 {settings_table(found.settings)}
 
-The same again: `{command}`
+Command to reproduce this evaluation: `{command}`
 
-Numbers and settings in [{runs.RESULTS_FILE}]({runs.RESULTS_FILE}); every class in [{runs.PER_CLASS_FILE}]({runs.PER_CLASS_FILE}){ids}.
+Numbers and settings: [{runs.RESULTS_FILE}]({runs.RESULTS_FILE}); per-class scores: [{runs.PER_CLASS_FILE}]({runs.PER_CLASS_FILE}){ids}.
 """

@@ -1,4 +1,4 @@
-"""Losses of segmentation: cross-entropy over labelled pixels, all of them or the hard ones. They run on every backend of Keras."""
+"""Segmentation losses: cross-entropy over all labelled pixels, or over the hard ones. They run on every Keras backend."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOT_VALID = -1.0  # below every cross-entropy
 
 
 class _MeanOverKept(keras.losses.Loss):
-    """Softmax cross-entropy, averaged over the pixels that `kept` names."""
+    """Base class: softmax cross-entropy, averaged over the pixels that `kept` selects."""
 
     def __init__(self, ignore_label: int = IGNORED, reduction="sum_over_batch_size", name: str | None = None):
         super().__init__(name, reduction, dtype="float32")
@@ -26,13 +26,13 @@ class _MeanOverKept(keras.losses.Loss):
         valid = ops.not_equal(labels, self.ignore_label)
         losses = ops.sparse_categorical_crossentropy(ops.where(valid, labels, 0), ops.cast(y_pred, "float32"), from_logits=True)
         kept = self.kept(ops.stop_gradient(losses), valid)
-        # In whole numbers first: float32 stops counting at 2**24.
+        # Counted as integers first, because float32 counts exactly only up to 2**24.
         counts = _over_replicas([ops.shape(labels)[0], ops.sum(ops.cast(kept, "int32"))])
         sums = ops.sum(ops.where(kept, losses, 0.0), axis=tuple(range(1, len(losses.shape))))
         return sums * (counts[0] / ops.maximum(counts[1], 1.0))
 
     def kept(self, losses, valid):
-        """The bool (batch, ...) pixels that count, of their losses and whether they are valid."""
+        """Returns the bool (batch, ...) mask of the pixels to average over, given their losses and whether they are valid."""
         raise NotImplementedError
 
     def get_config(self):
@@ -44,20 +44,20 @@ class MaskedCrossEntropy(_MeanOverKept):
     """Softmax cross-entropy, averaged over all pixels that have a label.
 
     Args:
-        ignore_label: the label of pixels that do not count (official release: 255).
+        ignore_label: the label of pixels that are ignored (official release: 255).
         reduction, name: as in `keras.losses.Loss`.
 
     Call arguments:
-        y_true: whole numbers (batch, H, W) of any type, in [0, classes) or `ignore_label`. TensorFlow names another label on the CPU,
-            gives NaN on a GPU and under XLA.
-        y_pred: float logits (batch, H, W, classes) of any sign and type; 16-bit ones are computed with in float32.
+        y_true: integers (batch, H, W) of any dtype, in [0, classes) or `ignore_label`. For other labels, TensorFlow raises an error on the
+            CPU and returns NaN on a GPU and under XLA.
+        y_pred: float logits (batch, H, W, classes) of any dtype; 16-bit logits are cast to float32.
 
-    `call` returns float32 (batch,): the sum of each image's losses, times images, over valid pixels, so that the mean over the batch is
-    the mean over the valid pixels (ours); 0, with zero gradient, where no pixel is valid.
+    `call` returns float32 (batch,): the sum of each image's losses, times the number of images, divided by the number of valid pixels in
+    the batch, so that the mean over the batch is the mean over the valid pixels (our choice); 0, with zero gradient, if no pixel is valid.
 
-    Replicas of a `tf.distribute` strategy count the images and pixels of all of them: the sum of their reduced losses and gradients is
-    what one replica gives on the whole batch. They meet inside the loss, so that between it and `strategy.run` there may be no other
-    `tf.function`: with XLA compile the network alone. On PyTorch each process counts its own pixels.
+    Under a `tf.distribute` strategy, images and pixels of all replicas are counted: the sum of the replicas' reduced losses and gradients
+    equals that of one replica on the whole batch. The replicas synchronise inside the loss, so there must be no other `tf.function` between
+    it and `strategy.run`: with XLA, compile only the network. On PyTorch, each process counts its own pixels.
     """
 
     def __init__(self, ignore_label: int = IGNORED, reduction="sum_over_batch_size", name: str = "masked_cross_entropy"):
@@ -71,14 +71,14 @@ class MaskedCrossEntropy(_MeanOverKept):
 class BootstrappedCrossEntropy(_MeanOverKept):
     """Softmax cross-entropy, averaged over the hard pixels ("online bootstrapping", OHEM; official release).
 
-    Kept are the valid pixels whose true class has a probability of at most `threshold`, and at least the `min_kept` of the lowest
-    probability in the batch (all valid ones where these are fewer). Pixels that tie with the last one are kept too. No gradient flows
+    The loss keeps the valid pixels whose true class has a probability of at most `threshold`, but at least the `min_kept` pixels with the
+    lowest probability in the batch (or all valid ones, if there are fewer). Ties with the last kept pixel are kept too. No gradient flows
     through the selection.
 
     Args:
-        threshold: probability in [0, 1]; 1 keeps all valid pixels, 0 the `min_kept` hardest.
-        min_kept: pixels over the whole batch of all replicas, at least 1.
-        ignore_label, reduction, name: as in `MaskedCrossEntropy`, with whose calling convention, mean and replication this loss goes.
+        threshold: probability in [0, 1]; 1 keeps all valid pixels, 0 keeps the `min_kept` hardest.
+        min_kept: minimum number of pixels in the whole batch of all replicas, at least 1.
+        ignore_label, reduction, name: as in `MaskedCrossEntropy`, whose call arguments, averaging and replication apply here too.
 
     Raises:
         InputError: for arguments out of range.
@@ -100,15 +100,15 @@ class BootstrappedCrossEntropy(_MeanOverKept):
         self.threshold, self.min_kept = threshold, min_kept
 
     def kept(self, losses, valid):
-        # By -log p instead of p, which float32 rounds to 0 from logits of 104 on.
+        # Compares -log p instead of p, which float32 rounds to 0 for logits of 104 and more.
         fixed = -math.log(self.threshold) if self.threshold else math.inf
         hardest = self._hardest(ops.where(valid, losses, NOT_VALID))
         limit = ops.minimum(hardest[-1], fixed)
-        # A loss that is no number must show (`not losses < limit` will not do: TensorFlow's graph optimizer makes `>=` of it).
+        # NaN losses must be kept. `not losses < limit` would not do: TensorFlow's graph optimizer turns it into `>=`.
         return ops.logical_and(valid, ops.logical_or(losses >= limit, ops.isnan(losses)))
 
     def _hardest(self, losses):
-        """The `min_kept` largest losses of all replicas, in falling order."""
+        """Returns the `min_kept` largest losses of all replicas, in descending order."""
         padded = ops.concatenate([ops.reshape(losses, (-1,)), ops.full((self.min_kept,), NOT_VALID)])
         largest = ops.top_k(padded, self.min_kept)[0]
         context = _replica_context()
@@ -116,7 +116,7 @@ class BootstrappedCrossEntropy(_MeanOverKept):
             return largest
         import tensorflow as tf
 
-        # A sum of rows that are zero elsewhere: `all_gather` works under fewer strategies.
+        # Gathers by summing rows that are zero elsewhere, because `all_gather` works under fewer strategies.
         own = tf.one_hot(context.replica_id_in_sync_group, context.num_replicas_in_sync, dtype=largest.dtype)
         rows = context.all_reduce(tf.distribute.ReduceOp.SUM, own[:, None] * largest)
         return ops.top_k(ops.reshape(rows, (-1,)), self.min_kept)[0]
@@ -126,10 +126,10 @@ class BootstrappedCrossEntropy(_MeanOverKept):
 
 
 def image_losses(labels: Any, logits: Any) -> Any:
-    """Mean cross-entropy over the labelled cells of each image, float32 (batch,); 0 where there are none.
+    """Returns the mean cross-entropy over the labelled cells of each image, float32 (batch,); 0 if there are none.
 
     Args:
-        labels: int (batch, h, w) of Keras' backend, `IGNORED` where there is no label.
+        labels: integer backend tensor (batch, h, w), `IGNORED` where there is no label.
         logits: float (batch, h, w, classes).
     """
     is_valid = ops.not_equal(labels, IGNORED)
@@ -139,14 +139,14 @@ def image_losses(labels: Any, logits: Any) -> Any:
 
 
 def _over_replicas(counts: list):
-    """The sums of these counts over all replicas, float32."""
+    """Sums counts over all replicas, float32."""
     counts = ops.stack([ops.cast(count, "float32") for count in counts])
     context = _replica_context()
     return counts if context is None else context.all_reduce("SUM", counts)
 
 
 def _replica_context():
-    """TensorFlow's replica context where there are several replicas, else None."""
+    """Returns TensorFlow's replica context if there are several replicas, otherwise None."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf

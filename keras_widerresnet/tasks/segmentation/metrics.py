@@ -1,4 +1,4 @@
-"""Scores of segmentation from one confusion matrix over the set (official release), as functions and as Keras metrics."""
+"""Segmentation scores from one confusion matrix over a data set (official release), as functions and as Keras metrics."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from keras import ops
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.label_maps import IGNORED
 
-# JAX has no 64-bit numbers unless told so for the whole process.
+# JAX has no 64-bit numbers unless they are enabled for the whole process.
 COUNT_DTYPE = "float32" if keras.backend.backend() == "jax" else "float64"
 
 
 def scores(matrix: np.ndarray) -> dict[str, float]:
-    """Scores of a confusion matrix.
+    """Computes the scores of a confusion matrix.
 
     Args:
-        matrix: numbers or weights of pixels, (classes, classes): rows are the truth, columns the prediction.
+        matrix: counts or weights of pixels, (classes, classes): rows are the truth, columns the prediction.
 
     Returns:
-        `pixel_accuracy`: the part of all pixels that is right; `mean_accuracy`: the mean over the classes that occur of the part of a
-        class' pixels that is right; `mean_iou`: the mean of `class_iou` over the classes that occur or are predicted. All in [0, 1],
-        NaN where there are no pixels.
+        `pixel_accuracy`: the fraction of pixels that are correct; `mean_accuracy`: the fraction of a class's pixels that are correct,
+        averaged over the classes that occur; `mean_iou`: the mean of `class_iou` over the classes that occur or are predicted. All in
+        [0, 1], NaN if there are no pixels.
     """
     matrix = np.asarray(matrix, np.float64)
     with np.errstate(invalid="ignore"):
@@ -30,7 +30,7 @@ def scores(matrix: np.ndarray) -> dict[str, float]:
 
 
 def class_iou(matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class: its right pixels over those that are of the class, predicted so, or both.
+    """Computes the intersection over union of each class: its correct pixels, divided by those labelled or predicted as the class.
 
     Args:
         matrix: as in `scores`.
@@ -64,7 +64,7 @@ def _mean_ratio(correct, pixels, xp):
 
 
 class _ConfusionMatrixMetric(keras.metrics.Metric):
-    """A confusion matrix over all pixels since `reset_state`, in the variable `matrix`."""
+    """Base class: a confusion matrix of all pixels since `reset_state`, in the variable `matrix`."""
 
     def __init__(self, classes: int, ignore_label: int = IGNORED, name: str | None = None, dtype=None):
         super().__init__(dtype, name)
@@ -77,17 +77,17 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         """Adds a batch.
 
         Args:
-            y_true: whole numbers (batch, ...), in [0, classes) or `ignore_label`. Any other label makes the scores NaN.
-            y_pred: logits or probabilities (batch, ..., classes); the largest is the prediction, the first of equal ones.
+            y_true: integers (batch, ...), in [0, classes) or `ignore_label`. Any other label makes the scores NaN.
+            y_pred: logits or probabilities (batch, ..., classes); the prediction is their argmax, the first one of ties.
             sample_weight: None, or a weight for each image (batch,) or each pixel (batch, ...).
 
         Raises:
-            InputError: for tensors of other ranks, or of another number of classes.
+            InputError: for tensors of other ranks, or with another number of classes.
         """
         y_true, y_pred = ops.convert_to_tensor(y_true), ops.convert_to_tensor(y_pred)
         if len(y_pred.shape) != len(y_true.shape) + 1 or y_pred.shape[-1] != self.classes:
             raise InputError(
-                f"`y_pred` must have the shape of `y_true` and {self.classes} classes behind it. "
+                f"`y_pred` must have the shape of `y_true` with an additional last axis of {self.classes} classes. "
                 f"Received: y_true {tuple(y_true.shape)}, y_pred {tuple(y_pred.shape)}"
             )
         labels = ops.cast(y_true, "int32")
@@ -101,7 +101,7 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         self.matrix.assign_add(ops.reshape(counts, (self.classes, self.classes)))
 
     def class_iou(self) -> np.ndarray:
-        """`class_iou` of the matrix so far, of all replicas."""
+        """Returns `class_iou` of the current matrix, over all replicas."""
         return class_iou(ops.convert_to_numpy(self.matrix))
 
     def get_config(self):
@@ -114,18 +114,18 @@ def _expanded(weights, rank: int):
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class SegmentationScores(_ConfusionMatrixMetric):
-    """All of `scores` at once: `result()` is its dict, `class_iou()` the IoU of each class, `matrix` the matrix.
+    """Computes all `scores` at once: `result()` returns their dict, `class_iou()` the IoU of each class; `matrix` is the confusion matrix.
 
-    The matrix is float64: exact up to 2**53 pixels in one cell, and the sum over all replicas of a `tf.distribute` strategy. With JAX it
-    is float32: exact up to 2**24, and off by less than 1 in 10**7 for each batch after that.
+    The matrix is float64, which is exact up to 2**53 pixels per cell, and is summed over all replicas of a `tf.distribute` strategy. With
+    JAX it is float32: exact up to 2**24, with a relative error below 1e-7 for each batch after that.
 
     Args:
         classes: number of classes.
-        ignore_label: the label of pixels that do not count.
-        name, dtype: as in `keras.metrics.Metric`; `dtype` is not that of the counts.
+        ignore_label: the label of pixels that are ignored.
+        name, dtype: as in `keras.metrics.Metric`; `dtype` does not affect the counts.
 
     Raises:
-        InputError: for a number of classes that is none.
+        InputError: if `classes` is not a positive whole number.
     """
 
     def __init__(self, classes: int, ignore_label: int = IGNORED, name: str = "segmentation", dtype=None):
@@ -136,7 +136,7 @@ class SegmentationScores(_ConfusionMatrixMetric):
 
 
 class _OneScore(_ConfusionMatrixMetric):
-    """One number of `scores`."""
+    """Base class: one of the `scores`."""
 
     score: str
 
@@ -149,35 +149,35 @@ class _OneScore(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class PixelAccuracy(_OneScore):
-    """`scores`' pixel accuracy; arguments as in `SegmentationScores`, which gives all scores for the time of one."""
+    """Pixel accuracy, see `scores`; arguments as in `SegmentationScores`, which computes all scores in the time of one."""
 
     score = "pixel_accuracy"
 
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class MeanAccuracy(_OneScore):
-    """`scores`' mean accuracy; arguments as in `SegmentationScores`."""
+    """Mean accuracy, see `scores`; arguments as in `SegmentationScores`."""
 
     score = "mean_accuracy"
 
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class MeanIoU(_OneScore):
-    """`scores`' mean IoU; arguments as in `SegmentationScores`."""
+    """Mean IoU, see `scores`; arguments as in `SegmentationScores`."""
 
     score = "mean_iou"
 
 
 @keras.saving.register_keras_serializable("keras_widerresnet")
 class ClassIoU(_ConfusionMatrixMetric):
-    """The IoU of one class, NaN as long as it neither occurs nor is predicted.
+    """The IoU of one class; NaN as long as the class neither occurs nor is predicted.
 
     Args:
-        classes, ignore_label, name, dtype: as in `SegmentationScores`; the name is `iou_{label}` if None.
+        classes, ignore_label, name, dtype: as in `SegmentationScores`; the default name is `iou_{label}`.
         label: the class, in [0, classes).
 
     Raises:
-        InputError: for a class that is none.
+        InputError: if `label` is not a class.
     """
 
     def __init__(self, classes: int, label: int, ignore_label: int = IGNORED, name: str | None = None, dtype=None):

@@ -1,4 +1,4 @@
-"""Segmentation networks: built for training, and loaded from whatever holds one."""
+"""Segmentation networks: building them for training, and loading them from published weights, runs and files."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from keras_widerresnet.training.network import compiled, precision, starting_act
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained
 
 PROBED_SIZES = (256, 384)
-WHOLE_TOLERANCE = 1e-3  # of values 0..255
-LEAST_PROBABILITY = 1e-12  # enlargement may leave less than nothing
+WHOLE_TOLERANCE = 1e-3  # for values 0..255
+LEAST_PROBABILITY = 1e-12  # bicubic upsampling may return negative values
 
 
 @dataclasses.dataclass(frozen=True)
 class Segmenter:
-    """A segmentation network to be asked, whatever held it.
+    """A segmentation network for inference, from any source.
 
     Args:
-        predict: from float32 images (n, H, W, 3) as `preprocess_input` makes them, H and W multiples of the stride, to float32 logits
-            (n, H / stride, W / stride, classes).
+        predict: function from float32 images (n, H, W, 3), preprocessed by `preprocess_input`, with H and W multiples of the stride, to
+            float32 logits (n, H / stride, W / stride, classes).
         classes: number of classes.
         stride: the output stride.
-        source: what held it.
-        preprocessing: how the network itself takes images, one of `models.PREPROCESSINGS`; `predict` sees to it.
+        source: where it was loaded from.
+        preprocessing: the preprocessing that the network itself expects, one of `models.PREPROCESSINGS`; `predict` converts to it.
     """
 
     predict: Predict
@@ -48,15 +48,15 @@ class Segmenter:
 
     @property
     def record(self) -> Pretrained | None:
-        """The published weights that it holds; None for others."""
+        """The record of the published weights; None for other weights."""
         return self.source.record
 
 
 def make_segmenter(config: SegmentationConfig, classes: int, steps_per_epoch: int, loss: Callable) -> keras.Model:
-    """The compiled segmentation network, for images of any size; call it in the strategy's scope.
+    """Builds and compiles the segmentation network, for images of any size; must be called in the strategy's scope.
 
     Raises:
-        InputError: if the weights to start from do not fit, or the structure cannot be built.
+        InputError: if the initial weights do not fit, or the structure cannot be built.
     """
     with precision(config):
         network = WideResNetFCN(
@@ -75,17 +75,17 @@ def make_segmenter(config: SegmentationConfig, classes: int, steps_per_epoch: in
 
 
 def load_segmenter(options: SegmenterOptions) -> Segmenter:
-    """The segmentation network that a command's options name.
+    """Loads the segmentation network that a command's options name.
 
     Raises:
-        InputError: if there is nothing of that name, or it is not a segmentation network of images of any size.
+        InputError: if there is no network of that name, or it is not a segmentation network for images of any size.
     """
     source = find_source(options.weights, options.model)
     if source.kind == models.SAVED_MODEL:
         return _saved_model(source, options.preprocessing)
     if source.record and not source.record.classifier_convs:
         names = ", ".join(name for name, one in PRETRAINED.items() if one.classifier_convs)
-        raise InputError(f"{source.text!r} is a classification network; segmentation networks are {names}, a run or a file")
+        raise InputError(f"{source.text!r} is a classification network; a segmentation network can be {names}, a run or a file")
     built = load_network(source, width=options.width, pool_padding=options.pool_padding, output_stride=options.output_stride)
     as_they_are = takes_pixels(built, source, options.preprocessing)
     network = at_cells(built)
@@ -96,22 +96,22 @@ def load_segmenter(options: SegmenterOptions) -> Segmenter:
 
 
 def of_pixels(predict: Predict) -> Predict:
-    """A function of images as `preprocess_input` makes them, of one that takes RGB values 0..255."""
+    """Converts a function of RGB values 0..255 to a function of images preprocessed by `preprocess_input`."""
 
     def of_normalised(images: np.ndarray) -> np.ndarray:
         pixels = (images * np.asarray(STD, np.float32) + np.asarray(MEAN, np.float32)) * 255
         whole = np.rint(pixels)
-        # What was a whole number is one again, but for the mean colour, which fills images up.
+        # Restores whole numbers exactly, except for padding, which has the mean colour.
         return predict(np.where(np.abs(pixels - whole) < WHOLE_TOLERANCE, whole, pixels).astype(np.float32))
 
     return of_normalised
 
 
 def predictor(model: keras.Model) -> Predict:
-    """The function that asks a model in inference, for images of any size without building a graph for each.
+    """Returns the inference function of a model, for images of any size without retracing.
 
     Returns:
-        From float32 images (n, H, W, 3) to float32 outputs (n, h, w, classes), NumPy arrays.
+        Function from float32 images (n, H, W, 3) to float32 outputs (n, h, w, classes), NumPy arrays.
     """
     if keras.backend.backend() != "tensorflow":
         return lambda images: np.asarray(model.predict_on_batch(images), np.float32)
@@ -124,41 +124,41 @@ def predictor(model: keras.Model) -> Predict:
 
 
 def stride_of(model: keras.Model, name: str) -> int:
-    """The output stride of a segmentation network, from the sizes of its outputs.
+    """Determines the output stride of a segmentation network from the sizes of its outputs.
 
     Args:
         model: any model.
-        name: what to call it in an error.
+        name: the network's name in error messages.
 
     Raises:
-        InputError: if it is not a network from images of any size to logits of a fixed stride.
+        InputError: if the model does not map images of any size to logits of a fixed stride.
     """
     shapes = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
     if not all(isinstance(shape, tuple) and all(not isinstance(side, tuple) for side in shape) for shape in shapes):
-        raise InputError(f"{name} is no network from one batch of images to one output")
+        raise InputError(f"{name} must be a network with one batch of images as input and one output")
     taken, given = (tuple(shape or ()) for shape in shapes)
     if len(given) != 4 or not given[-1]:
-        raise InputError(f"{name} is not a segmentation network: its outputs must be (images, H, W, classes). They are {given}")
+        raise InputError(f"{name} is not a segmentation network: its outputs must have shape (images, H, W, classes). Received: {given}")
     if taken != (None, None, None, 3):
-        raise InputError(f"{name} must take RGB images of any size, (None, None, 3). It takes {taken[1:]}")
+        raise InputError(f"{name} must accept RGB images of any size, (None, None, 3). Received: {taken[1:]}")
     last = last_layer(model)
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
-        raise InputError(f"{name} ends in softmax; networks are evaluated by their logits")
+        raise InputError(f"{name} ends in softmax; the last layer must return logits")
     sides = [set(model.compute_output_shape((1, size, size, 3))[1:3]) for size in PROBED_SIZES]
     strides = {size / side for size, both in zip(PROBED_SIZES, sides, strict=True) for side in both}
     if len(strides) != 1 or not min(strides).is_integer():
-        raise InputError(f"{name} has no output stride: of images of {PROBED_SIZES} pixels it gives {[min(both) for both in sides]}")
+        raise InputError(f"{name} has no fixed output stride: images of {PROBED_SIZES} pixels give {[min(both) for both in sides]} cells")
     return int(min(strides))
 
 
 def at_cells(network: keras.Model) -> keras.Model:
-    """Without the enlargement that `upsample=True` puts behind the logits: ours knows of shifts and sizes."""
+    """Removes the upsampling that `upsample=True` adds after the logits; testing upsamples itself, with shifts and sizes."""
     enlarges = len(network.layers) > 0 and isinstance(network.layers[-1], Enlarge)
     return keras.Model(network.inputs, network.layers[-1].input) if enlarges else network
 
 
 def _saved_model(source: Source, preprocessing: str) -> Segmenter:
-    """An export of ours as a network of stride 1, whose logits are the logarithms of its probabilities."""
+    """Loads an export of this package as a network of stride 1, whose logits are the logarithms of its probabilities."""
     what = source.text
     loaded = load_saved_model(source)
     shape = _map_shape(loaded.signatures.get(PIXEL_SIGNATURE))
@@ -168,7 +168,7 @@ def _saved_model(source: Source, preprocessing: str) -> Segmenter:
     check_of_export(source, preprocessing)
 
     def predict(pixels: np.ndarray) -> np.ndarray:
-        # By way of `loaded`: a signature alone does not keep its variables alive.
+        # Called through `loaded`, because a signature alone does not keep its variables alive.
         probabilities = loaded.signatures[PIXEL_SIGNATURE](images=tf.constant(pixels))["probabilities"].numpy()
         return np.log(np.maximum(probabilities, LEAST_PROBABILITY))
 

@@ -1,4 +1,4 @@
-"""The report of a training run of segmentation."""
+"""The report of a segmentation training run."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ MARK = "⚠"
 
 
 def write_report(run: Run, config: SegmentationConfig, data: SegmentationData, protocol: SegmentationProtocol, validated_on: str) -> None:
-    """Tests the final network on whole images as the release does, writes scores and pictures and, last of all, the report.
+    """Tests the final network on whole images as in the official release, and writes scores, figures and finally the report.
 
     Args:
-        run: the run, with the rows of its epochs and its final network.
-        config: what was trained.
-        data: what it was trained and is tested on.
-        protocol: how it is tested.
-        validated_on: the images on which the epochs were scored, in words.
+        run: the run, with its epochs' metrics and its final network.
+        config: the run's options.
+        data: the data set for training and testing.
+        protocol: the test protocol.
+        validated_on: description of the images on which epochs were scored.
     """
-    # The saved network: what others will load is what is reported.
+    # Uses the saved network, so that the report describes what users will load.
     network = load_segmenter(SegmenterOptions(weights=str(run.final_network())))
     scored = score_test_split(network.predict, data, protocol, network.stride, run.path, masks=False, shown=SHOWN)
     history = run.metrics()
@@ -67,7 +67,7 @@ def _report(config: SegmentationConfig, data: SegmentationData, protocol: Segmen
 
 {markdown_table(results, ("final model", ""))}
 
-Scores are of every pixel that is not ignored, at the images' own size. The same run again:
+Scores cover all pixels that are not ignored, at the images' original size. To repeat this run:
 `keras-widerresnet train-segmentation --flagfile=RUN/{runs.FLAGS_FILE} --output_dir=ANOTHER` (flags in
 [{runs.FLAGS_FILE}]({runs.FLAGS_FILE}), package versions in [{runs.VERSIONS_FILE}]({runs.VERSIONS_FILE})).
 
@@ -77,7 +77,7 @@ Scores are of every pixel that is not ignored, at the images' own size. The same
 
 ![IoU of each class]({runs.CLASS_IOU_FILE})
 
-The worst, median and best test images by their own mean IoU: image, truth, prediction, errors.
+The worst, median and best test images by their mean IoU: image, truth, prediction, errors.
 
 ![overlays]({runs.OVERLAYS_FILE})
 
@@ -88,8 +88,8 @@ The worst, median and best test images by their own mean IoU: image, truth, pred
 
 
 def _class_table(scored: ScoredSplit, data: SegmentationData) -> str:
-    """The table of every class, in which those that no training mask holds have a mark."""
+    """Returns the table of all classes, with a mark at those that no training mask contains."""
     absent = data.train.absent
     names = tuple(f"{name} {MARK}" if name in absent else name for name in scored.class_names)
-    note = f"\n\n{MARK}: in no training mask, so never learned." if absent else ""
+    note = f"\n\n{MARK}: not in any training mask, so it could not be learned." if absent else ""
     return per_class_table(dataclasses.replace(scored, class_names=names)) + note

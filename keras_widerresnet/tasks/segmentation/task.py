@@ -1,4 +1,4 @@
-"""Segmentation as a run's task."""
+"""The segmentation task of a training run."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from keras_widerresnet.tasks.segmentation.report import write_report
 
 
 class Segmentation:
-    """The `training.task.Task` of a `SegmentationConfig`.
+    """Implements `training.task.Task` for a `SegmentationConfig`.
 
-    Epochs are scored at the cells of the logits, on whole images resized to `origin_size`; the release's testing, at every pixel, comes
-    once, in the report.
+    Epochs are scored at the resolution of the logits ("cells"), on whole images resized to `origin_size`. The release's test protocol,
+    which scores every pixel, is applied once, for the report.
     """
 
     score = "mean_iou"
@@ -58,8 +58,8 @@ class Segmentation:
 
     def make_network(self, steps_per_epoch: int) -> keras.Model:
         if self.config.jit_compile and tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            # Replicas cannot meet inside of a compiled function.
-            raise InputError("--jit_compile works on one replica only in segmentation, whose loss is a mean over all of them")
+            # Replicas cannot synchronise inside an XLA-compiled function.
+            raise InputError("--jit_compile must be off for segmentation on several replicas, because its loss is a mean over all of them")
         return make_segmenter(self.config, self.data.classes, steps_per_epoch, self.loss)
 
     def make_metrics(self) -> list[keras.metrics.Metric]:

@@ -1,9 +1,9 @@
-"""Class probabilities at every pixel of an image: sizes, shifted and mirrored passes, tiles, and the enlargement of cells to pixels.
+"""Class probabilities at every pixel of an image: multiple sizes, shifted and mirrored passes, tiles, and upsampling of cells to pixels.
 
-A network gives one value for each cell of `stride` pixels; cell i stands for pixel `i * stride + stride // 2`, where training reads its
-label (official release). With `test_steps` = n there are n cells where there was one, `step = stride / n` pixels apart, and fine cell j
-stands for pixel `j * step + step // 2`: the image is moved so that the network's cells come to stand for these pixels, and the n * n
-passes are interleaved.
+A network returns one value per cell of `stride` pixels; cell i represents pixel `i * stride + stride // 2`, where training reads its
+label (official release). With `test_steps` = n, each cell is divided into n fine cells per direction, `step = stride / n` pixels apart;
+fine cell j represents pixel `j * step + step // 2`. The image is shifted so that the network's cells represent these pixels, and the
+n * n passes are interleaved.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from keras_widerresnet.protocols import SegmentationProtocol
 
 Predict = Callable[[np.ndarray], np.ndarray]
 CUBIC_SUPPORT = 2
-PIXELS_TOGETHER = 1 << 20  # of the passes that go through the network as one batch
-BAND_VALUES = 1 << 24  # of the scores that are held at a time where only the classes are wanted
+PIXELS_TOGETHER = 1 << 20  # total pixels of the passes that form one batch
+BAND_VALUES = 1 << 24  # number of scores in memory at a time if only the classes are needed
 
 
 def pixel_scores(predict: Predict, image: np.ndarray, protocol: SegmentationProtocol, stride: int) -> np.ndarray:
-    """Probabilities of every class at every pixel, averaged over mirrored views and sizes (ours).
+    """Returns the probability of every class at every pixel, averaged over mirrored views and sizes (our choice).
 
     Args:
-        predict: from float32 images (n, H, W, 3) as `preprocess_input` makes them to float logits (n, H / stride, W / stride, classes),
-            for H and W that are multiples of the stride.
+        predict: function from float32 images (n, H, W, 3), preprocessed by `preprocess_input`, to float logits (n, H / stride, W / stride,
+            classes), where H and W are multiples of the stride.
         image: uint8 (H, W, 3).
-        protocol: what the network sees of it.
+        protocol: the test protocol.
         stride: the network's output stride.
 
     Returns:
-        Float32 (H, W, classes); bicubic enlargement may overshoot 0 and 1 a little.
+        Float32 (H, W, classes); values may be slightly outside [0, 1] because of bicubic interpolation.
 
     Raises:
-        InputError: if the protocol is not for this stride, or the outputs are of another shape or not finite.
+        InputError: if the protocol does not match the stride, or the outputs have another shape or are not finite.
     """
     return np.concatenate(list(_bands(predict, image, protocol, stride)))
 
 
 def pixel_classes(predict: Predict, image: np.ndarray, protocol: SegmentationProtocol, stride: int) -> np.ndarray:
-    """The most probable class at every pixel, uint8 (H, W): `pixel_scores(...).argmax(axis=-1)` without ever holding all scores."""
+    """Returns the most probable class at every pixel, uint8 (H, W): `pixel_scores(...).argmax(axis=-1)`, but with less memory."""
     return np.concatenate([scores.argmax(axis=-1).astype(np.uint8) for scores in _bands(predict, image, protocol, stride)])
 
 
 def cell_scores(predict: Predict, image: np.ndarray, protocol: SegmentationProtocol, stride: int) -> np.ndarray:
-    """Probabilities at the fine cells of an image that is taken as it is, mean over mirrored views.
+    """Returns the probabilities at the fine cells of an image without resizing it, averaged over mirrored views.
 
     Args:
-        predict, protocol, stride: as in `pixel_scores`; the protocol's sizes mean nothing here.
-        image: float32 (H, W, 3) as `preprocess_input` makes it; it is padded with zeros to multiples of the stride.
+        predict, protocol, stride: as in `pixel_scores`; the protocol's sizes are not used.
+        image: float32 (H, W, 3), preprocessed by `preprocess_input`; it is padded with zeros to multiples of the stride.
 
     Returns:
         Float32 (H' / step, W' / step, classes) for the padded sizes H' and W'.
@@ -72,16 +72,16 @@ def cell_scores(predict: Predict, image: np.ndarray, protocol: SegmentationProto
     for down in rows:
         for across in columns:
             found = _one_tile(predict, canvas[down.pixels, across.pixels], protocol, stride)
-            if not cells.size:  # of how many classes, the first tile tells
+            if not cells.size:  # the first tile shows the number of classes
                 cells = np.empty((canvas.shape[0] // step, canvas.shape[1] // step, found.shape[-1]), np.float32)
             cells[down.cells, across.cells] = found[down.own_cells, across.own_cells]
     return cells
 
 
 def enlargement(pixels: int, cells: int, step: int) -> sparse.csr_array:
-    """The matrix, float32 (pixels, cells), that enlarges one axis: bicubic (Keys 1981, a = -0.5), pixel p at cell `(p - step // 2) / step`.
+    """Returns the matrix, float32 (pixels, cells), that upsamples one axis: bicubic (Keys 1981, a = -0.5), edges are replicated.
 
-    Cells beyond the edges are those at the edges.
+    Pixel p lies at cell `(p - step // 2) / step`.
     """
     places = (np.arange(pixels) - step // 2) / step
     taps = np.floor(places)[:, None] + np.arange(1 - CUBIC_SUPPORT, 1 + CUBIC_SUPPORT)
@@ -89,7 +89,7 @@ def enlargement(pixels: int, cells: int, step: int) -> sparse.csr_array:
 
 
 def resampling(target: int, source: int) -> sparse.csr_array:
-    """The matrix, float32 (target, source), that resizes one axis as PIL does: bicubic, antialiased where it shrinks."""
+    """Returns the matrix, float32 (target, source), that resizes one axis as PIL does: bicubic, antialiased when shrinking."""
     scale = source / target
     stretch = max(scale, 1.0)
     places = (np.arange(target) + 0.5) * scale - 0.5
@@ -107,7 +107,7 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
 
 
 def _matrix(weights: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> sparse.csr_array:
-    """Weights (rows, taps) at columns of the same shape; those of one place are summed."""
+    """Builds a sparse matrix from weights (rows, taps) and their columns (rows, taps); duplicate positions are summed."""
     rows = np.repeat(np.arange(shape[0]), weights.shape[1])
     matrix = sparse.coo_array((weights.ravel().astype(np.float32), (rows, columns.ravel().astype(np.int64))), shape).tocsr()
     matrix.eliminate_zeros()
@@ -115,7 +115,7 @@ def _matrix(weights: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) ->
 
 
 def _bands(predict: Predict, image: np.ndarray, protocol: SegmentationProtocol, stride: int) -> Iterator[np.ndarray]:
-    """`pixel_scores` in bands of rows, from top to bottom."""
+    """Yields `pixel_scores` in bands of rows, from top to bottom."""
     height, width = image.shape[:2]
     parts = []
     for size in protocol.sizes or (None,):
@@ -134,14 +134,14 @@ def _bands(predict: Predict, image: np.ndarray, protocol: SegmentationProtocol, 
 
 
 def _along_columns(columns: sparse.csr_array, cells: np.ndarray) -> np.ndarray:
-    """Cells (h, w, classes) enlarged along the second axis, as (h, W * classes)."""
+    """Upsamples cells (h, w, classes) along the second axis; returns (h, W * classes)."""
     height, width, classes = cells.shape
     wide = columns @ cells.transpose(1, 0, 2).reshape(width, -1)
     return wide.reshape(-1, height, classes).transpose(1, 0, 2).reshape(height, -1)
 
 
 class _Tile(NamedTuple):
-    """A tile along one axis, and the fine cells that are farther from a border in it than in any other: of the image, and of the tile."""
+    """A tile along one axis, and the fine cells that lie farther from the border in it than in other tiles, indexed in image and tile."""
 
     pixels: slice
     cells: slice
@@ -153,14 +153,14 @@ def _tiles(side: int, protocol: SegmentationProtocol, stride: int) -> list[_Tile
     if not tile or side <= tile:
         return [_Tile(slice(0, side), slice(None), slice(None))]
     starts = [*range(0, side - tile, (tile - protocol.overlap) // stride * stride), side - tile]
-    # Half way between the centres of neighbours.
+    # Halfway between the centres of neighbouring tiles.
     borders = [0, *((a + b + tile) // 2 // step for a, b in itertools.pairwise(starts)), side // step]
     spans = zip(starts, itertools.pairwise(borders), strict=True)
     return [_Tile(slice(a, a + tile), slice(*cells), slice(*(cell - a // step for cell in cells))) for a, cells in spans]
 
 
 def _one_tile(predict: Predict, image: np.ndarray, protocol: SegmentationProtocol, stride: int) -> np.ndarray:
-    """`cell_scores` of an image, float32 (H, W, 3) with H and W multiples of the stride, by shifted and mirrored passes."""
+    """Computes `cell_scores` of an image, float32 (H, W, 3), with H and W multiples of the stride, by shifted and mirrored passes."""
     steps, (height, width) = protocol.test_steps, image.shape[:2]
     count = steps * steps * (1 + protocol.flip)
     together = max(1, PIXELS_TOGETHER // (height * width))
@@ -175,7 +175,7 @@ def _one_tile(predict: Predict, image: np.ndarray, protocol: SegmentationProtoco
 
 
 def _passes(image: np.ndarray, protocol: SegmentationProtocol, stride: int) -> Iterator[np.ndarray]:
-    """The image moved for each phase down, each phase to the right, and, of each, mirrored; what is moved out is lost, zeros come in."""
+    """Yields the image shifted by each vertical and horizontal phase, each also mirrored if asked for; vacated pixels become zero."""
     height, width = image.shape[:2]
     step, own = stride // protocol.test_steps, stride // 2
     phases = [phase * step + step // 2 for phase in range(protocol.test_steps)]
@@ -189,7 +189,7 @@ def _passes(image: np.ndarray, protocol: SegmentationProtocol, stride: int) -> I
         for column in phases:
             yield moved(padded, own - row, own - column)
             if protocol.flip:
-                # From the right, pixel `column` of a cell is pixel `stride - 1 - column`.
+                # Counted from the right, pixel `column` of a cell is pixel `stride - 1 - column`.
                 yield moved(mirrored, own - row, own - (stride - 1 - column))
 
 
@@ -198,8 +198,8 @@ def _probabilities(predict: Predict, images: np.ndarray, stride: int) -> np.ndar
     wanted = (len(images), images.shape[1] // stride, images.shape[2] // stride)
     if logits.ndim != 4 or logits.shape[:3] != wanted:
         raise InputError(
-            f"A network of output stride {stride} must give {(*wanted, 'classes')} for {images.shape}. Received: {logits.shape}"
+            f"A network of output stride {stride} must return {(*wanted, 'classes')} for {images.shape}. Received: {logits.shape}"
         )
     if not np.isfinite(logits).all():
-        raise InputError("The network's outputs are not finite numbers: its weights are damaged, or not of this network")
+        raise InputError("The network's outputs are NaN or infinite: its weights are damaged or belong to another network")
     return softmax(logits, axis=-1)
