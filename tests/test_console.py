@@ -29,6 +29,7 @@ NOISE = [
     "2025-11-25 13:58:12.123456: E external/local_xla/xla/cuda_driver.cc:152] failed call to cuInit: UNKNOWN ERROR (303)",
     "W0000 00:00:1795615094.428461    5110 gpu_device.cc:2341] Cannot dlopen some GPU libraries.",
     "Skipping registering GPU devices...",
+    "INFO: Created TensorFlow Lite XNNPACK delegate for CPU.",
 ]
 SAID = [
     "E0000 00:00:1795615094.428461    5110 gpu_device.cc:2341] failed to allocate memory",

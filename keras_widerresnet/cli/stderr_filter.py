@@ -19,8 +19,10 @@ LOG_LINE = re.compile(
 SEVERITIES = b"IWEF"
 ERROR = SEVERITIES.index(b"E")
 PREAMBLE = b"WARNING: All log messages before absl::InitializeLog() is called are written to STDERR"
-# Second lines of messages.
-CONTINUED = re.compile(rb"To enable the following instructions: .*compiler flags\.$|Skipping registering GPU devices\.\.\.$")
+# Second lines of messages, and lines of no severity.
+OTHERS = re.compile(
+    rb"To enable the following instructions: .*compiler flags\.$|Skipping registering GPU devices\.\.\.$|INFO: Created TensorFlow Lite "
+)
 # Said as errors on machines where nothing is wrong.
 HARMLESS_ERRORS = re.compile(
     rb"oneDNN supports DT_\w+ only|Unable to register cu\w+ factory|computation placer already registered"
@@ -35,7 +37,7 @@ def is_noise(line: bytes, lowest: int) -> bool:
         line: without its end.
         lowest: severity from which on TensorFlow's log lines are shown: 0 for information, 1 for warnings, 2 for errors.
     """
-    if line == PREAMBLE or CONTINUED.match(line):
+    if line == PREAMBLE or OTHERS.match(line):
         return True
     match = LOG_LINE.match(line)
     if not match:

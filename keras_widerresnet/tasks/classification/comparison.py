@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 
 import numpy as np
 
@@ -47,7 +48,7 @@ def compare_runs(config: ComparisonConfig) -> list[dict[str, object]]:
         except InputError as error:  # a network with these flags cannot have been trained
             raise InputError(f"{str(first.path)!r} has invalid flags: {error}") from None
         accuracies = np.stack([accuracies for _, accuracies in found])
-        name = first.path.name.rpartition("-")[0] or first.path.name
+        name = re.sub(r"(?<=.)-\d+$", "", first.path.name)
         curves[name] = accuracies
         scored = "test" if options.get("validation", "none") == "none" else "validation"
         rows.append(
