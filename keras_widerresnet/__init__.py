@@ -13,6 +13,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 @wrapt.when_imported("keras")
 def _register_layers(_: object) -> None:
-    """Registers the custom layers as soon as Keras is imported, so that saved networks can be loaded."""
-    for name in ("units", "enlarge", "export.fold"):
+    """Registers the custom layers, optimizers, losses and metrics as soon as Keras is imported, so that saved networks can be loaded."""
+    for name in ("units", "enlarge", "export.fold", "training.optimizer", "tasks.segmentation.loss", "tasks.segmentation.metrics"):
         importlib.import_module(f"{__name__}.{name}")

@@ -177,7 +177,7 @@ def test_files_of_class_names(tmp_path, content, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     source = Source("run", SAVED_MODEL, tmp_path, Facts())
     assert class_names(source, 2, "~/names.txt", lambda data: ()) == ("a", "b c")
-    with pytest.raises(InputError, match="The network has 3 classes, and there are 2 class names"):
+    with pytest.raises(InputError, match="The network has 3 classes, but there are 2 class names"):
         class_names(source, 3, str(tmp_path / "names.txt"), lambda data: ())
 
 
@@ -211,7 +211,7 @@ def test_labels_of_an_export_are_lines_and_nothing_else(tmp_path):
     (tmp_path / "1" / "assets" / "labels.txt").write_text("a\u2028b\nc\n", encoding="utf-8")
     source = find_source(str(tmp_path))
     assert source.facts.class_names == ("a\u2028b", "c")
-    with pytest.raises(InputError, match=r"'a\\u2028b' .* --class_names .* contains a line break"):
+    with pytest.raises(InputError, match=r"'a\\u2028b' .* contains a line break.*--class_names"):
         class_names(source, 2, "", lambda data: ())
 
 
@@ -306,7 +306,7 @@ def test_what_is_no_file_in_a_list(listed):
         "/dev/null labels/1.png": r"/dev/null is a device, not a file",
     }.items():
         (listed / "train.txt").write_text(f"{line}\n")
-        with pytest.raises(InputError, match=rf"train\.txt names 1 files that cannot be used: .*{message}"):
+        with pytest.raises(InputError, match=rf"train\.txt lists 1 files that cannot be used: .*{message}"):
             load(listed)
 
 
