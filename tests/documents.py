@@ -159,7 +159,7 @@ def scripts() -> dict[str, object]:
 
 def command_and_arguments(words: list[str]):
     """The package's command that some words call, and its arguments; None where they call another program."""
-    if words[:1] == ["keras-widerresnet"] and words[1:]:
+    if words[:1] == ["keras-widerresnet"] and words[1:] and words[1] != "--help":
         return _by_name(words[1]), words[2:]
     if words[:3] == ["python", "-m", "keras_widerresnet"] and words[3:]:
         return _by_name(words[3]), words[4:]
@@ -260,6 +260,7 @@ class Reader:
         patch.setenv("KERAS_WIDERRESNET_HOME", str(folder / "home"))
         patch.setenv("MPLBACKEND", "Agg")
         patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("PATH", f"{pathlib.Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         patch.setattr(sys, "path", [str(ROOT), *sys.path])
 
     def run(self, block: Block) -> None:
@@ -293,7 +294,9 @@ class Reader:
                 name, _, value = word.partition("=")
                 patch.setenv(name, value)
             words = words[len(variables) :]
-            if called := command_and_arguments(words):
+            if words in (["keras-widerresnet"], ["keras-widerresnet", "--help"]):
+                main(words[1:])
+            elif called := command_and_arguments(words):
                 self._ours(words, *called, block, isolated=bool(variables))
             elif words[:2] == ["python", "tests/serving_server.py"]:
                 self._serve(words[2], dict(word[2:].split("=") for word in words[3:])["served_model"])
