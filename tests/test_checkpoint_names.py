@@ -445,7 +445,7 @@ def test_a_sidecar_keeps_similar_networks_apart(tmp_path):
     start_from(kw.WideResNetA(classes=7, **OPTIONS), str(tmp_path / "a1.weights.h5"), kw.STRUCTURES["A"])  # on purpose
     beside = tmp_path / "a1.weights.json"
     beside.write_text(json.dumps(json.loads(beside.read_text()) | {"activation": "leaky_relu"}))
-    with pytest.raises(InputError, match=r"needs activation='leaky_relu', says a1\.weights\.json"):
+    with pytest.raises(InputError, match=r"needs activation='leaky_relu', see a1\.weights\.json"):
         kw.WideResNetA1(weights=tmp_path / "a1.weights.h5", classes=7, **OPTIONS)
 
 
