@@ -177,7 +177,7 @@ def test_files_of_class_names(tmp_path, content, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     source = Source("run", SAVED_MODEL, tmp_path, Facts())
     assert class_names(source, 2, "~/names.txt", lambda data: ()) == ("a", "b c")
-    with pytest.raises(InputError, match="The network has 3 classes, and there are 2 class names"):
+    with pytest.raises(InputError, match="The network has 3 classes, but there are 2 class names"):
         class_names(source, 3, str(tmp_path / "names.txt"), lambda data: ())
 
 
