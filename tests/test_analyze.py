@@ -106,7 +106,7 @@ def test_refusals(network, run_dir, tmp_path: pathlib.Path):
     assert not (tmp_path / "out").exists()
     with pytest.raises(InputError, match="crop_size"):
         analyzed([str(run_dir)], tmp_path / "out", crop_size=9)
-    with pytest.raises(InputError, match="no model"):
+    with pytest.raises(InputError, match="is not a model"):
         snapshots([str(run_dir / "metrics.csv")])
 
 

@@ -354,7 +354,7 @@ def test_script_refuses_in_one_line(tmp_path, capsys):
     output.write_bytes(b"mine")
     for arguments, words in (
         ((f"--source={source}", "--model=A1", f"--output={output}", f"--width={WIDTH}"), "--overwrite replaces it"),
-        ((f"--source={source}", "--model=imagenet-a1"), "is refused: its checksum is md5"),
+        ((f"--source={source}", "--model=imagenet-a1"), "is not a file of 'imagenet-a1', which is published as"),
         ((f"--source={source}", "--model=A1"), "--output is needed"),
         ((f"--source={source}", "--model=A9", f"--output={tmp_path / 'b.weights.h5'}"), "A structure is written"),
         ((f"--source={tmp_path / 'no'}", "--model=A1", f"--output={tmp_path / 'b.weights.h5'}"), "No weights file can be read"),

@@ -74,7 +74,7 @@ def test_refusals():
     images, labels = images_and_labels(network)
     with pytest.raises(InputError, match="threshold"):
         effective_depth(network, images, labels, threshold=1)
-    with pytest.raises(InputError, match="one at least"):
+    with pytest.raises(InputError, match="at least one"):
         effective_depth(network, images[:0], labels[:0])
     with pytest.raises(InputError, match="not finite"):
         from_magnitudes(np.full((1, 2, 2), np.nan), ("a", "b"))

@@ -347,7 +347,7 @@ def test_the_card_of_published_weights_has_licence_and_result(tmp_path):
         ({"top": 0}, "--top must be at least 1"),
         ({"tflite": ("int4",)}, "--tflite must be any of float16, int8"),
         ({"class_names": "none.txt"}, "There is no file of class names"),
-        ({"class_names": str(ROOT / "scripts" / "flags" / "shapes.flags")}, "The network has 12 classes, and there are"),
+        ({"class_names": str(ROOT / "scripts" / "flags" / "shapes.flags")}, "The network has 12 classes, but there are"),
         ({"class_names": __file__}, "class name '' .* is empty"),
         ({"weight_type": "int8"}, "--weight_type must be one of"),
         ({"images": "none"}, "Unknown data set"),

@@ -88,7 +88,7 @@ def test_refusals(network, images):
         lesion_errors(chain, images, labels, [Lesion((5,))])
     with pytest.raises(InputError, match="can be swapped"):
         lesion_errors(chain, images, labels, [Lesion(swapped=(0, 1))])
-    with pytest.raises(InputError, match="one at least"):
+    with pytest.raises(InputError, match="at least one"):
         lesion_errors(chain, images[:0], labels[:0], [INTACT])
     with pytest.raises(InputError, match="Between 1 and 5"):
         random_lesions(chain, [6], 1)

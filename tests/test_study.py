@@ -164,8 +164,8 @@ def test_answers(predicts):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"depths": ()}, "--depths must be one value or more, increasing"),
-        ({"depths": (2, 1)}, r"--depths must be one value or more, increasing. Received: '2,1'"),
+        ({"depths": ()}, "--depths must be one or more values in increasing order"),
+        ({"depths": (2, 1)}, r"--depths must be one or more values in increasing order. Received: '2,1'"),
         ({"match": "time"}, "--match must be one of multiply_adds, parameters. Received: 'time'"),
         ({"structure": "32-0-1-1-1-0-0-0"}, "--structure must contain an n"),
         ({"seeds": 0}, "--seeds must be at least 1. Received: 0"),

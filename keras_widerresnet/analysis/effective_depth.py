@@ -113,6 +113,6 @@ def shares(magnitudes: np.ndarray) -> np.ndarray:
 
 
 def depths(magnitudes: np.ndarray, threshold: float) -> np.ndarray:
-    """Returns the smallest l >= 1 at which blocks m >= l have a share below the threshold, int (…), for magnitudes (…, n)."""
+    """Returns the smallest l >= 1 for which the terms m >= l have a share below the threshold, int (…), for magnitudes (…, n) by m."""
     reversed_sums = shares(magnitudes)[..., ::-1].cumsum(axis=-1)[..., ::-1]
     return np.maximum(1, (reversed_sums >= threshold).sum(axis=-1))
