@@ -306,7 +306,7 @@ def test_what_is_no_file_in_a_list(listed):
         "/dev/null labels/1.png": r"/dev/null is a device, not a file",
     }.items():
         (listed / "train.txt").write_text(f"{line}\n")
-        with pytest.raises(InputError, match=rf"train\.txt names 1 files that cannot be used: .*{message}"):
+        with pytest.raises(InputError, match=rf"train\.txt lists 1 files that cannot be used: .*{message}"):
             load(listed)
 
 

@@ -168,7 +168,7 @@ def test_voc(tmp_path):
     # SBD: more masks, and lists that give both files.
     write_image(root / "JPEGImages" / "2008_d.jpg", 3)
     write_mask(root / "SegmentationClassAug" / "2008_d.png", values(labels, 3))
-    with pytest.raises(ValueError, match=r"There is no list of images at .*trainaug\.txt"):
+    with pytest.raises(ValueError, match=r"No list of images at .*trainaug\.txt"):
         load_segmentation_data(f"voc:{tmp_path}")
     (root / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("/JPEGImages/2008_d.jpg /SegmentationClassAug/2008_d.png\n")
     data = load_segmentation_data(f"voc:{tmp_path}")
