@@ -116,7 +116,7 @@ BAD_MASKS = {
     "damaged palette header": (GOOD_PALETTE[:20] + b"\xff" + GOOD_PALETTE[21:], "cannot be decoded"),
     "out of range": (
         png(STORED + 21),
-        r"holds the value 21 at 600 pixels; values are 0\.\.20 for the 21 classes and 255 \(ignored\)",
+        r"holds the value 21 at 600 pixels; .* 0\.\.20 for the 21 classes and 255 \(ignored\)",
     ),
     "several out of range": (png(STORED + np.arange(30, dtype=np.uint8)), "holds the value 21 at 20 pixels and 8 other unknown values"),
 }
