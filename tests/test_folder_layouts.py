@@ -144,8 +144,8 @@ def test_classes_that_only_sound_like_parts(tmp_path, names):
         ([*flat("train_images"), *flat("test_images")], "which look like parts"),
         ([*flat("train"), *flat("trainannot")], "which look like parts"),
         (classes("fold 1", "fold 2", "fold 3"), "'fold 1', 'fold 2', 'fold 3', which look like parts"),
-        ([*flat("images"), *flat("masks")], "train-segmentation trains on masks"),
-        ([*flat("JPEGImages"), *flat("SegmentationClass"), "ImageSets/Segmentation/train.txt"], "train-segmentation trains on masks"),
+        ([*flat("images"), *flat("masks")], "which are not classes: use train-segmentation"),
+        ([*flat("JPEGImages"), *flat("SegmentationClass"), "ImageSets/Segmentation/train.txt"], "which are not classes"),
     ],
 )
 def test_open_layouts_are_refused(tmp_path, files, message):

@@ -127,10 +127,10 @@ BINARY = [mask_of(0, 0, 255), mask_of(0)]
             "names=background+object",
             r"0, 255: 255 would be ignored, and 'object' would never.* names=background\+255=object\. If .* ignored, write ignore=255$",
         ),
-        (BINARY, "classes=2", r".*'class 1' never be learned.*names=class 0\+255=class 1"),
+        (BINARY, "classes=2", r".*'class 1' would never be learned.*names=class 0\+255=class 1"),
         ([mask_of(0, 1, 255)], "names=background+edge+object", r"0\.\.1, 255: 255 would .*'object' would .*=background\+edge\+255=object"),
         (BINARY, "names=object", r"0, 255: 255 would be ignored, and 'object' would be the only class.* names=background\+255=object\. If"),
-        ([mask_of(0, 255)], "names=a+b+c", r".*'b', 'c' never be learned"),
+        ([mask_of(0, 255)], "names=a+b+c", r".*'b', 'c' would never be learned"),
     ],
 )
 def test_255_beside_a_class_that_never_occurs_is_refused(tmp_path, train, options, message):

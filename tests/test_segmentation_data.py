@@ -116,7 +116,7 @@ BAD_MASKS = {
     "damaged palette header": (GOOD_PALETTE[:20] + b"\xff" + GOOD_PALETTE[21:], "cannot be decoded"),
     "out of range": (
         png(STORED + 21),
-        r"holds the value 21 at 600 pixels; values are 0\.\.20 for the 21 classes and 255 \(ignored\)",
+        r"holds the value 21 at 600 pixels; .* 0\.\.20 for the 21 classes and 255 \(ignored\)",
     ),
     "several out of range": (png(STORED + np.arange(30, dtype=np.uint8)), "holds the value 21 at 20 pixels and 8 other unknown values"),
 }
@@ -168,7 +168,7 @@ def test_voc(tmp_path):
     # SBD: more masks, and lists that give both files.
     write_image(root / "JPEGImages" / "2008_d.jpg", 3)
     write_mask(root / "SegmentationClassAug" / "2008_d.png", values(labels, 3))
-    with pytest.raises(ValueError, match=r"There is no list of images at .*trainaug\.txt"):
+    with pytest.raises(ValueError, match=r"No list of images at .*trainaug\.txt"):
         load_segmentation_data(f"voc:{tmp_path}")
     (root / "ImageSets" / "Segmentation" / "trainaug.txt").write_text("/JPEGImages/2008_d.jpg /SegmentationClassAug/2008_d.png\n")
     data = load_segmentation_data(f"voc:{tmp_path}")

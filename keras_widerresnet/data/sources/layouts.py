@@ -162,7 +162,7 @@ def _root(*inner: str, holds: str) -> Callable[[pathlib.Path], pathlib.Path]:
 def _named(names_file: pathlib.Path, images: pathlib.Path, masks: pathlib.Path) -> list[Pair]:
     """Returns the pairs of the names in a list; only the stem of a line's first word is used (some lists contain both files)."""
     if not names_file.is_file():
-        raise InputError(f"There is no list of images at {names_file}")
+        raise InputError(f"No list of images at {names_file}")
     lines = read_lines(names_file, "list of images", any_bytes=True)
     names = [pathlib.PurePath(line.split()[0]).stem for line in lines if line.strip()]
     return _existing([(images / f"{name}.jpg", masks / f"{name}.png") for name in names], names_file)
@@ -213,7 +213,7 @@ def _matched(images: pathlib.Path, image_endings, masks: pathlib.Path, mask_endi
 
 def _by_key(folder: pathlib.Path, endings, entries: Entries) -> dict[str, pathlib.Path]:
     if not folder.is_dir():
-        raise InputError(f"There is no folder {folder}")
+        raise InputError(f"No folder at {folder}")
     found: dict[str, pathlib.Path] = {}
     for path in sorted(entries.files(folder, endings)):
         ending = next(ending for ending in endings if path.name.lower().endswith(ending.lower()))

@@ -152,7 +152,7 @@ def _of_classes(root: pathlib.Path, folders: dict[str, pathlib.Path], entries: E
         )
     lower = {name.lower() for name in names}
     if lower & _IMAGES and lower & _MASKS:
-        raise InputError(f"'{printable(root)}' contains {_quoted(names)}: train-segmentation trains on masks")
+        raise InputError(f"'{printable(root)}' contains {_quoted(names)}, which are not classes: use train-segmentation to train on masks")
     alike = [name for name in names if _LIKE_A_PART.search(name.lower())]
     shares = alike + [name for name in names if _LIKE_A_SHARE.search(name.lower())]
     if len(alike) == len(names) > 1 or (shares and _are_parts_inside(folders, shares, entries)):
