@@ -39,14 +39,14 @@ class RunConfig:
     output_dir: str = option(help="run directory: flags, metrics, checkpoints, networks, pictures and report", group=RUN, repeats=False)
     data: str = option(help="data set, see the task", group=DATA)
     structure: str = option("A", help="A, A1, A2, B ... F, or the notation S-n1-n2-n3-n4-n5-n6-n7", group=NETWORK)
-    width: float = option(1.0, help="factor for the channels of all stages", group=NETWORK, least=0)
+    width: float = option(1.0, help="channel multiplier of all stages", group=NETWORK, least=0)
     downsampling: str = option(
         "", help="how resolution is halved; empty for the structure's default", group=NETWORK, choices=("", *DOWNSAMPLINGS)
     )
     pool_padding: str = option("ceil", help="padding of the max pools; the paper's is ceil", group=NETWORK, choices=POOL_PADDINGS)
     weights: str = option(
         "",
-        help="initial weights: a pretrained name, a run directory, or a .keras, .weights.h5 or original file; a classifier head for other "
+        help="initial weights: a pretrained name, a run directory, or a .keras, .weights.h5 or original file; a head for other "
         "classes is ignored. Empty for the release's random initialisation",
         group=NETWORK,
     )
@@ -60,7 +60,7 @@ class RunConfig:
         "linear", help="learning rate schedule; linear and constant are the release's", group=OPTIMISATION, choices=SCHEDULES
     )
     warmup_epochs: float = option(0.0, help="epochs of linear warm-up from 0", group=OPTIMISATION, least=0)
-    momentum: float = option(0.9, help="momentum of SGD", group=OPTIMISATION, least=0)
+    momentum: float = option(0.9, help="SGD momentum", group=OPTIMISATION, least=0)
     nesterov: bool = option(True, help="use Nesterov momentum", group=OPTIMISATION)
     weight_decay: float = option(1e-4, help="weight decay of kernels and batch-norm scales", group=OPTIMISATION, least=0)
     ema: float = option(
