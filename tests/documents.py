@@ -4,7 +4,7 @@ Blocks are taken from the pages as they are written. What is done differently fr
 module, and nowhere else:
 
 - `SHORTER` appends flags to commands that would take long: one epoch of one step, narrow networks, small images.
-- Python blocks train for one epoch.
+- Python blocks train for one epoch; `photographs` are two small RGB images, where a page does not make them.
 - `STAND_INS`: names of pretrained weights, which are not shipped, become networks of random weights.
 - Folders of data, photographs and original checkpoints that a page names and does not make are made, tiny, of the kind that the command
   takes. A run that another page trains is put in its place by one that was trained here.
@@ -13,8 +13,9 @@ module, and nowhere else:
 - A training command that several pages have, with whatever output folder, is run on the first of them.
 - Commands that change the whole process, `ISOLATED`, get a process of their own; other commands of this package share one.
 
-A block that cannot run here has a comment on the line before its fence: `<!-- not run: needs docker -->`. `NEEDS` are the reasons that
-are accepted.
+A block that a reader here could not run has a comment on the line before its fence: `<!-- not run: needs docker -->`. `NEEDS` are the
+reasons that are accepted. Where something stands in for all that a block needs, such as random weights and tiny data, `pytest -m slow`
+runs it after all.
 """
 
 from __future__ import annotations
@@ -49,21 +50,28 @@ PAGES = ["README.md", "CONTRIBUTING.md"]
 PAGES += sorted(str(path.relative_to(ROOT)) for path in (*ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")))
 SHELL, PYTHON = ("", "bash", "console", "sh", "shell"), ("py", "python")
 OTHERS = ("bibtex", "csv", "html", "ini", "json", "latex", "markdown", "mermaid", "protobuf", "text", "toml", "yaml")
-_THINGS = (
-    *("docker", "Docker", "a GPU", "GPUs", "a TPU", "several machines", "two machines", "SLURM", "a cluster", "a cloud", "JAX", "PyTorch"),
-    *("ImageNet", "ADE20K", "CamVid", "CIFAR-10", "Cityscapes", "PASCAL Context", "VOC 2012", "Fashion-MNIST"),
-    *("a data set that is not shipped", "the official weights", r"a long run of \d+ (?:minutes|hours)", "an hour"),
+_STOOD_IN = (
+    *("the official weights", "ADE20K", "CamVid", "CIFAR-10", "Cityscapes", "PASCAL Context", "VOC 2012", "Fashion-MNIST", "a GPU", "GPUs"),
+    *(r"(?:half )?an hour", r"(?:two|three|four|\d+) hours", r"\d+ minutes", r"a long run of (?:several|\d+) (?:minutes|hours)"),
 )
-_THING = f"(?:{'|'.join(_THINGS)})(?: as class folders)?"
-# Marks of blocks that a server of the tests lets run all the same.
-_SERVED = r"needs (?:a|the) server(?: above)?|does not end by itself; tests/test_serving\.py starts it"
-_REASONS = (
-    rf"needs {_THING}(?:(?:,| and|, and| or) {_THING})*",
-    r"changes the environment; \.ci/run runs it in a fresh one",
-    r"[^;]+; (?P<test>tests/test_\w+\.py) (?:does|starts|runs) it",
-    _SERVED,
+_ABSENT = (
+    *("docker", "Docker", "ImageNet", "a TPU", "several machines", "two machines", "SLURM", "a cluster", "a cloud", "JAX", "PyTorch"),
+    "a data set that is not shipped",
 )
-NEEDS = re.compile("|".join(_REASONS))
+# Marks of blocks of `CHECKED` commands, and of those that a server of the tests lets run all the same.
+_AT_HAND = (
+    *(r"changes the environment; \.ci/run runs it in a fresh one", "needs the address of the repository", "it would run itself"),
+    *(r"needs (?:a|the) server(?: above)?", r"does not end by itself; tests/test_serving\.py starts it"),
+)
+
+
+def _needs(things) -> str:
+    thing = f"(?:{'|'.join(things)})(?: as class folders)?"
+    return rf"(?:needs )?{thing}(?:(?:,|,? and| or) {thing})*"
+
+
+_OTHERS = (r"[^;]+; (?P<test>tests/test_\w+\.py) (?:does|starts|runs) it", r"(?:loads|builds) .+ at full width(?:, .+)?")
+NEEDS = re.compile("|".join((_needs((*_STOOD_IN, *_ABSENT)), *_AT_HAND, *_OTHERS)))
 _MARK = re.compile(r"<!--\s*not run:\s*(.*?)\s*-->")
 
 NARROW = 0.0625
@@ -99,9 +107,19 @@ class Block:
     needs: str = ""
 
     @property
+    def is_code(self) -> bool:
+        """Whether it is commands or Python code."""
+        return self.language in (*SHELL, *PYTHON)
+
+    @property
     def is_run(self) -> bool:
-        """Whether it is a command or Python code, and can run here."""
-        return self.language in (*SHELL, *PYTHON) and (not self.needs or bool(re.fullmatch(_SERVED, self.needs)))
+        """Whether it is run with its page."""
+        return self.is_code and (not self.needs or bool(re.fullmatch("|".join(_AT_HAND), self.needs)))
+
+    @property
+    def is_stood_in(self) -> bool:
+        """Whether all that it needs has something that stands in for it, so that it is run by `pytest -m slow`."""
+        return self.is_code and bool(re.fullmatch(_needs(_STOOD_IN), self.needs))
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -248,8 +266,12 @@ class Reader:
 
     def __init__(self, folder: pathlib.Path, session: Session, patch):
         self.folder, self.session, self.patch = folder, session, patch
-        self.names: dict[str, object] = {"__name__": "__main__"}
+        self.names: dict[str, object] = {
+            "__name__": "__main__",
+            "photographs": np.stack([p[:_SMALL, :_SMALL] for p in photographs.PHOTOGRAPHS]),
+        }
         self.closing = contextlib.ExitStack()  # closed by the test
+        self.closing.callback(_restore, dict(os.environ))
         self.ports: dict[str, int] = {}
         self.served = ("saved_models/digits", "digits")
         for name in ("benchmarks", "docs", "examples", "pyproject.toml", "research", "scripts", "tests"):
@@ -275,11 +297,20 @@ class Reader:
             exec(code, self.names)
             return
         if re.search(r"^\s*(for|while|if|case)\b|<<|\|\s*$", block.text, re.M):
-            self._bash(block.text, block)
+            self._script(block)
             return
         for command in commands_of(block):
             for part in _joined_by_and(command):
                 self._command(part, block)
+
+    def _script(self, block: Block) -> None:
+        """Runs a block with loops or conditions; the commands of this package in it are taken down by bash and run here afterwards."""
+        taken = self.folder / "commands.txt"
+        taken.write_text("")
+        functions = (f"{name}() {{ printf '%q ' {name} \"$@\" >> {taken}; echo >> {taken}; }}" for name in ("python", "keras-widerresnet"))
+        self._bash("\n".join((*functions, block.text)), block)
+        for command in taken.read_text().splitlines():
+            self._command(command, block)
 
     def _command(self, command: str, block: Block) -> None:
         if match := re.fullmatch(r"export ((?:\w+=\S*|\w+='[^']*'|\w+=\"[^\"]*\")(?: .*)?)", command):
@@ -334,6 +365,8 @@ class Reader:
         flags = list(SHORTER.get(command.name, ()))
         if command.name in ("train", "train-segmentation"):
             config = parsed(command, arguments)
+            if config.weights in STAND_INS:
+                flags.append(f"--weights={self.session.network(STAND_INS[config.weights])}")
             if find_structure(config.structure).crop_size > _SMALL:
                 flags.append(f"--crop_size={_SMALL}")
         return flags
@@ -376,9 +409,9 @@ class Reader:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(photographs.PHOTOGRAPHS[0]).save(place)
             return sorted(glob.glob(path))
-        if command in ("analyze", "compare-runs"):
+        if command in ("analyze", "compare-runs") and "*" not in path:
             self._model(path, task)
-        return [path]
+        return sorted(glob.glob(path)) or [path]
 
     def _model(self, path: str, task: str) -> None:
         """Puts a run where a page names one that it does not train, if the documentation trains it at all."""
@@ -447,6 +480,12 @@ def check_arguments(words: list[str]) -> None:
 def _joined_by_and(command: str) -> list[str]:
     """The parts of `first && second`, where none of them is quoted."""
     return [part.strip() for part in command.split(" && ")] if "'" not in command else [command]
+
+
+def _restore(environment: dict[str, str]) -> None:
+    for name in set(os.environ) - set(environment):
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 def _exit_code(call) -> object:
