@@ -120,7 +120,7 @@ def write_saved_model(workload: Workload, path: pathlib.Path, *, fold: bool = Tr
 
     labels = path.with_suffix(".txt")
     labels.write_text("".join(f"class {k}\n" for k in range(CLASSES)))
-    graph = ClassifierGraph(inference_network(workload.model(), fold=fold), workload.size, "bicubic", labels, 5, half)
+    graph = ClassifierGraph(inference_network(workload.model(), fold=fold), workload.size, "bicubic", labels, 5, half=half)
     tf.saved_model.save(graph, str(path), signatures=graph.endpoints)
 
 
