@@ -174,7 +174,7 @@ def test_corrupt_files_are_named_or_left_out(tmp_path):
     broken.write_bytes(broken.read_bytes()[:300])
     (tmp_path / "dog" / "empty.jpg").write_bytes(b"")
     (tmp_path / "dog" / "text.png").write_text("not an image")
-    with pytest.raises(ValueError, match=r"3 of 12 images.*--skip_corrupt.*cat/3.jpg does not decode.*empty.jpg.*text.png"):
+    with pytest.raises(ValueError, match=r"3 of 12 images.*--skip_corrupt.*cat/3.jpg cannot be decoded.*empty.jpg.*text.png"):
         folder(str(tmp_path))
     data = folder(str(tmp_path), skip_corrupt=True)
     assert data.train.size + data.test.size == 9

@@ -213,5 +213,5 @@ def test_outputs_of_another_size_or_not_finite_are_named():
     image = photograph(16, 16)
     with pytest.raises(ValueError, match="output stride 8 must return"):
         pixel_scores(sampler(4), image, SegmentationProtocol(), 8)
-    with pytest.raises(ValueError, match="not finite"):
+    with pytest.raises(ValueError, match="NaN or infinite"):
         pixel_scores(lambda images: sampler(8)(images) * np.nan, image, SegmentationProtocol(), 8)

@@ -85,7 +85,7 @@ def test_model_file_with_class_names(tmp_path, images, capsys):
     [
         ((), "give at least one IMAGE"),
         (("{folder}/none.jpg",), "No image at"),
-        (("{folder}/text.jpg",), "is no image"),
+        (("{folder}/text.jpg",), "is in an unknown format"),
         (("{image}", "--weights={weights}"), "--model is needed"),
         (("{image}", "--weights=a.weights.h5", "--model=A"), "No model found at 'a.weights.h5'"),
         (("{image}", "--weights=imagenet", "--model=A2"), "published for Model A and Model A1 only"),

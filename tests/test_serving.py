@@ -186,7 +186,7 @@ def test_files_go_in_batches_and_the_unreadable_one_is_named(ports, tmp_path, ba
     decoded = predict_served(paths[:3], client, top=2, batch_size=batch_size)
     assert [len(row) for row in decoded] == [2, 2, 2]
     assert batches == {1: [1, 1, 1], 2: [2, 1], 16: [3]}[batch_size]
-    with pytest.raises(InputError, match=r"The server cannot use '.*3.jpg', which is no image"):
+    with pytest.raises(InputError, match=r"The server cannot use '.*3.jpg', which is in an unknown format"):
         predict_served(paths, client, batch_size=batch_size)
 
 

@@ -303,7 +303,7 @@ def test_two_devices_without_synchronisation_differ(step_losses):
         (("--structure=224-0-3-x-6-3-1-1",), "S-n1-n2-n3-n4-n5-n6-n7"),
         (("--data=cifar",), "Unknown data set 'cifar'"),
         (("--data=folder:EMPTY",), "has no class folders"),
-        (("--data=folder:CORRUPT",), "a/bad.jpg does not decode"),
+        (("--data=folder:CORRUPT",), "a/bad.jpg cannot be decoded"),
         (("--data=folder:GREY",), "a/grey.png is not RGB"),
         (("--weights=WEIGHTS", "--width=0.125"), "do not fit 'wider_resnet_28_0_1_1_1_1_1_1'"),
         (("--mixed_precision=int8",), "bfloat16"),
