@@ -76,7 +76,7 @@ _MARK = re.compile(r"<!--\s*not run:\s*(.*?)\s*-->")
 
 NARROW = 0.0625
 _SMALL = 64
-_TRAINING = ("--epochs=1", "--steps_per_epoch=1", "--batch_size=4", f"--width={NARROW}")
+_TRAINING = ("--epochs=1", "--warmup_epochs=0", "--steps_per_epoch=1", "--batch_size=4", f"--width={NARROW}")
 SHORTER = {
     "train": _TRAINING,
     "train-segmentation": _TRAINING,
