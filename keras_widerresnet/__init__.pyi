@@ -1,6 +1,8 @@
 from .conversion import convert as convert
 from .errors import InputError as InputError
 from .fcn import WideResNetFCN as WideResNetFCN
+from .freezing import freeze as freeze
+from .freezing import unfreeze as unfreeze
 from .networks import WideResNetA as WideResNetA
 from .networks import WideResNetA1 as WideResNetA1
 from .networks import WideResNetA2 as WideResNetA2

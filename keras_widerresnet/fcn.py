@@ -91,7 +91,7 @@ def WideResNetFCN(
         x = layers.Activation("linear", dtype="float32", name="logits")(x)  # 16 bits are too few for probabilities
     if upsample:
         x = Enlarge(stride, name="upsample")(x)
-    model = keras.Model(features.inputs, x, name=name or f"{features.name}_fcn")
+    model = keras.Model(features.input, x, name=name or f"{features.name}_fcn")
     if weights is not None:
         check_beside(weights, structure, activation)
         arrays = find_weights(weights, structure, include_top=False, activation=activation, pool_padding=pool_padding)

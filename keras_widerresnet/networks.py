@@ -100,7 +100,7 @@ def WiderResNet(
         pool = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
         x = pool(data_format=units.DATA_FORMAT, name="pool7")(x)
 
-    inputs = image if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+    inputs = image if input_tensor is None else one_or_all(keras.utils.get_source_inputs(input_tensor))
     model = keras.Model(inputs, x, name=name or _model_name(structure))
     if weights is not None:
         check_beside(weights, structure, activation)
@@ -223,6 +223,11 @@ WideResNetE = _family_member("E")
 WideResNetF = _family_member("F")
 
 
+def one_or_all(inputs: Sequence[keras.KerasTensor]) -> keras.KerasTensor | Sequence[keras.KerasTensor]:
+    """A single input by itself: a model of a list warns when it is called with a tensor."""
+    return inputs[0] if len(inputs) == 1 else inputs
+
+
 def feature_extractor(model: keras.Model) -> keras.Model:
     """Returns a model with the same inputs that outputs the feature maps of stages B2..B7, after the last addition of each stage.
 
@@ -242,4 +247,4 @@ def feature_extractor(model: keras.Model) -> keras.Model:
             stages[f"stage{match[1]}"] = layer.output
     if not stages:
         raise InputError(f"No residual unit (layers 'res2a', 'res2b1', ...) found in model {model.name!r}")
-    return keras.Model(model.inputs, stages, name=f"{model.name}_features")
+    return keras.Model(one_or_all(model.inputs), stages, name=f"{model.name}_features")

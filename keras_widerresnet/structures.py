@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.options import did_you_mean
@@ -32,6 +32,8 @@ POOL_PADDINGS = ("ceil", "symmetric", "valid")
 DOWNSAMPLINGS = ("pool", "stride")
 RELEASE_MAX_FILTERS = 1024
 HEAD_FILTERS = 512
+BACKBONE = "backbone"
+FREEZABLE = (BACKBONE, *(f"B{stage}" for stage in STAGES))  # up to where a network can be frozen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,6 +161,11 @@ class Structure:
         dropped = self._dropped_halvings(output_stride)
         ways = [self.halving_of(stage) for stage in self.halvings if stage not in dropped]
         return ", ".join(f"{way} ({pool_padding})" if way == "pool" else way for way in ways) or "none"
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """The stages that have units, B1 among them in any case: the stem belongs to it."""
+        return tuple(stage for stage, count in zip(STAGES, self.units, strict=True) if count or stage == 1)
 
     def output_strides(self) -> tuple[int, ...]:
         """The supported output strides: the structure's own and those reached by dilation, down to 8."""
@@ -392,6 +399,29 @@ def find_structure(text: str | Structure) -> Structure:
         return Structure.parse(text)
     except InputError as error:
         raise InputError(f"{error}. Known names: {', '.join(STRUCTURES)}{did_you_mean(str(text), STRUCTURES)}") from None
+
+
+def frozen_stages(upto: str) -> int:
+    """The last stage of a network that is frozen up to one of `FREEZABLE`; 8 is the batch norm behind them all."""
+    return STAGES[-1] + 1 if upto == BACKBONE else int(upto.removeprefix("B"))
+
+
+def frozen_in_words(upto: str) -> str:
+    """What is frozen up to one of `FREEZABLE`, e.g. `"the stem and the stages up to B4"`."""
+    return "the backbone, all but the head" if upto == BACKBONE else f"the stem and the stages up to {upto}"
+
+
+def check_stage(upto: str, stages: Collection[int], what: str) -> None:
+    """Raises `InputError` if a network cannot be frozen up to there.
+
+    Args:
+        upto: one of `FREEZABLE`.
+        stages: those that have units.
+        what: the network in the message, e.g. `"The model 'mine'"`.
+    """
+    if upto != BACKBONE and frozen_stages(upto) not in stages:
+        names = ", ".join(f"B{stage}" for stage in sorted(stages))
+        raise InputError(f"{what} has no units in {upto}: it can be frozen up to {names} or {BACKBONE}")
 
 
 def same_network(first: str | Structure, second: str | Structure) -> bool:

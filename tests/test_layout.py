@@ -37,14 +37,26 @@ def test_the_map_is_the_folders():
     names = [name for row in re.findall(r"^\| (.*?) \|", listed, re.M) for name in re.findall(r"`([^`]+)`", row)]
     modules = [path.name for path in PACKAGE.glob("*.py") if not path.name.startswith("__")]
     folders = [f"{path.name}/" for path in PACKAGE.iterdir() if path.is_dir() and (path / "__init__.py").is_file()]
-    beside = ["benchmarks/", "docs/", "research/", "saved_models/", "scripts/", "tests/"]
+    beside = ["benchmarks/", "docs/", "examples/", "research/", "saved_models/", "scripts/", "tests/"]
     assert all((ROOT / name).is_dir() for name in beside)
     assert sorted(names) == sorted([*modules, *folders, *beside])
 
 
 def test_model_code_does_not_name_tensorflow():
     """So that the networks also build with JAX or PyTorch."""
-    names = ("structures", "units", "networks", "fcn", "enlarge", "preprocessing", "protocols", "models", "loading", "conversion")
+    names = (
+        "structures",
+        "units",
+        "networks",
+        "freezing",
+        "fcn",
+        "enlarge",
+        "preprocessing",
+        "protocols",
+        "models",
+        "loading",
+        "conversion",
+    )
     for name in names:
         assert "import tensorflow" not in (PACKAGE / f"{name}.py").read_text()
     for path in (PACKAGE / "weights").glob("*.py"):

@@ -99,7 +99,10 @@ class Decomposition:
         """
         frozen = [link.name for link in self.chain.links if not link.block.trainable_variables]
         if frozen:
-            raise InputError(f"Gradients need trainable weights, but these units have none: {', '.join(frozen)}")
+            raise InputError(
+                f"Gradients need trainable weights, but these units have none: {', '.join(frozen)}. "
+                "keras_widerresnet.unfreeze(model) makes all weights trainable"
+            )
         return self._norms(tf.convert_to_tensor(images), tf.convert_to_tensor(labels)).numpy()
 
     def image_norms(self, images: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -19,6 +19,7 @@ from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.resize import normalise, test_view
 from keras_widerresnet.data.split import ImageData, IndexedSplit, ShardedSplit
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.freezing import unfreeze
 from keras_widerresnet.loading import takes_pixels
 from keras_widerresnet.models import NO_PREPROCESSING
 
@@ -92,6 +93,7 @@ def measure(states: list[Snapshot], data: ImageData, settings: Settings, preproc
     for state in states:
         keras.backend.clear_session()
         network = state.load()
+        unfreeze(network)  # what was frozen in training has gradients all the same
         size = _checked_size(network, state.name, data, settings)
         as_they_are = takes_pixels(network, state.source, preprocessing) if state.source else preprocessing == NO_PREPROCESSING
         draw = functools.partial(sampled_images, crop_size=size, seed=settings.seed, as_pixels=as_they_are)

@@ -9,7 +9,7 @@ from keras_widerresnet.data.limits import MAX_PIXELS, ImageOptions
 from keras_widerresnet.data.names import NO_VALIDATION, OWN_VALIDATION, held_out_share
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.options import DATA, check, documented, option, redefined
-from keras_widerresnet.structures import DOWNSAMPLINGS, POOL_PADDINGS, Structure, find_structure
+from keras_widerresnet.structures import DOWNSAMPLINGS, FREEZABLE, POOL_PADDINGS, Structure, check_stage, find_structure
 
 RUN, NETWORK, OPTIMISATION, AUGMENTATION, DEVICES = "Run", "Network", "Optimisation", "Augmentation", "Devices"
 PRECISIONS = ("none", "bfloat16", "float16")
@@ -49,6 +49,13 @@ class RunConfig:
         help="initial weights: a pretrained name, a run directory, or a .keras, .weights.h5 or original file; a head for other "
         "classes is ignored. Empty for the release's random initialisation",
         group=NETWORK,
+    )
+    freeze: str = option(
+        "",
+        help="keep these weights of --weights as they are, batch-norm statistics too: backbone (all but the head), or the stem and the "
+        "stages up to this one. Empty to train all",
+        group=OPTIMISATION,
+        choices=("", *FREEZABLE),
     )
     epochs: int = option(90, help="passes over the training images", group=OPTIMISATION, least=1)
     batch_size: int = option(256, help="images per step, over all replicas", group=OPTIMISATION, least=1)
@@ -103,6 +110,10 @@ class RunConfig:
         check(self)
         self.check_network(None)
         held_out_share(self.validation)
+        if self.freeze:
+            check_stage(self.freeze, self.built_structure.stages, f"--freeze={self.freeze}: structure {self.structure}")
+            if not self.weights:
+                raise InputError("--freeze keeps layers as --weights has them; without --weights they would stay untrained: give both")
         if self.warmup_epochs >= self.epochs:
             raise InputError(f"--warmup_epochs must be fewer than the {self.epochs} epochs. Received: {self.warmup_epochs}")
         if self.warmup_epochs and self.schedule == "constant":

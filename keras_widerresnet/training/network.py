@@ -10,9 +10,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_widerresnet.freezing import freeze
 from keras_widerresnet.loading import load_arrays
 from keras_widerresnet.models import IMAGENET, KERAS_FILE, ORIGINAL_FILE, RUN, find_source
-from keras_widerresnet.structures import Structure, find_structure
+from keras_widerresnet.runs import Run
+from keras_widerresnet.structures import Structure, find_structure, frozen_in_words
 from keras_widerresnet.training.config import RunConfig
 from keras_widerresnet.training.optimizer import TorchSGD, make_schedule
 from keras_widerresnet.training.processor import training_devices, warn_of_slow_precision
@@ -59,6 +61,8 @@ def compiled(
     warn_of_slow_precision(config.mixed_precision, training_devices())
     if config.weights:
         start_from(network, config.weights, find_structure(config.structure), config.pool_padding)
+    if config.freeze:
+        freeze(network, config.freeze)
     if config.sync_batch_norm:
         synchronize_batch_norm(network)
     schedule = make_schedule(
@@ -71,6 +75,17 @@ def compiled(
     network.compile(optimizer, loss=loss, metrics=metrics, jit_compile=False)
     network.optimizer.build(network.trainable_variables)
     return network
+
+
+def frozen_rows(config: RunConfig, run: Run) -> list[tuple[str, str]]:
+    """Rows of a report's table of the network: what was frozen, and how many parameters were trained; none where nothing was frozen."""
+    if not config.freeze:
+        return []
+    trained, parameters = run.facts["trained_parameters"], run.facts["parameters"]
+    return [
+        ("frozen", f"{frozen_in_words(config.freeze)}, as in {config.weights}"),
+        ("trained parameters", f"{trained:,} of {parameters:,} ({trained / parameters:.2%})"),
+    ]
 
 
 def starting_activation(config: RunConfig) -> str:

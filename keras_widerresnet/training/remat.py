@@ -34,13 +34,16 @@ def rematerialized(network: keras.Model) -> Callable:
     """Returns a function equal to `network(images, training=True)` that keeps only the units' inputs for the backward pass.
 
     Units with more weights than activations of the whole batch are not recomputed: their gradients need far more memory than
-    recomputation would save.
+    recomputation would save. Neither are units before the first trained weight, which have no backward pass.
     """
     *units, head = segments(network)
-    calls = [(unit, _pure_call(unit), _values_an_image(unit)) for unit in units]
+    first = next((index for index, unit in enumerate(units) if unit.trainable_variables), len(units))
+    calls = [(unit, _pure_call(unit), _values_an_image(unit)) for unit in units[first:]]
 
     def forward(images):
         x = images
+        for unit in units[:first]:
+            x = unit(x, training=True)
         for unit, recomputed, values in calls:
             is_light = images.shape[0] is not None and values is not None and images.shape[0] * values < unit.count_params()
             x = unit(x, training=True) if is_light else recomputed(x)
@@ -71,7 +74,7 @@ def _pure_call(unit: keras.Model) -> Callable:
         output, updated = unit.stateless_call(list(values[: len(trainable)]), list(values[len(trainable) :]), x, training=True)
         return (output, *updated)
 
-    recomputed = _recomputed(pure)
+    recomputed = _recomputed(pure, len(trainable))
 
     def call(x):
         output, *updated = recomputed(x, *(keras.ops.convert_to_tensor(variable) for variable in trainable + state))
@@ -82,8 +85,13 @@ def _pure_call(unit: keras.Model) -> Callable:
     return call
 
 
-def _recomputed(pure: Callable) -> Callable:
-    """Returns `keras.remat(pure)`; for TensorFlow our own, as Keras' copies all weights and holds all gradients of the unit."""
+def _recomputed(pure: Callable, trained: int) -> Callable:
+    """Returns `keras.remat(pure)`; for TensorFlow our own, as Keras' copies all weights and holds all gradients of the unit.
+
+    Args:
+        pure: from an input and values to its outputs.
+        trained: number of leading values that have gradients.
+    """
     if keras.backend.backend() != "tensorflow":
         return keras.remat(pure)
     import tensorflow as tf
@@ -95,9 +103,9 @@ def _recomputed(pure: Callable) -> Callable:
             first = tf.reshape(upstream[0], [-1])[0]
             again = x + tf.cast(tf.where(tf.math.is_nan(first), first, tf.zeros_like(first)), x.dtype)
             with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch([again, *(value for value in values if value.dtype.is_floating)])
+                tape.watch([again, *values[:trained]])
                 outputs = pure(again, *values)
-            return tape.gradient(outputs, [again, *values], upstream)
+            return tape.gradient(outputs, [again, *values[:trained]], upstream) + [None] * len(values[trained:])
 
         return pure(x, *values), gradient
 

@@ -19,8 +19,9 @@ from keras_widerresnet.data.problems import UNREADABLE, unreadable_files
 from keras_widerresnet.data.split import ImageData, Share
 from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.files import replacing
+from keras_widerresnet.freezing import parameter_counts
 from keras_widerresnet.runs import Run
-from keras_widerresnet.structures import find_structure
+from keras_widerresnet.structures import find_structure, frozen_in_words
 from keras_widerresnet.training import callbacks, faults
 from keras_widerresnet.training.config import NO_VALIDATION, RunConfig
 from keras_widerresnet.training.remat import give_back_freed_memory
@@ -88,13 +89,17 @@ def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
         accumulate_steps=config.accumulate_steps,
     )
     with faults.explained(), _explained_images(data):
-        run = runs.prepare(config, task.facts()) if is_chief(strategy) else Run(run_dir)
+        trained, parameters = parameter_counts(network)
+        facts = {**task.facts(), "parameters": parameters, "trained_parameters": trained}
+        run = runs.prepare(config, facts) if is_chief(strategy) else Run(run_dir)
         steps.agree(tf.constant(0))  # workers wait until the chief has prepared the directory
         logger.info(
             "%s: %s of width %g, %s parameters, %s training and %s test images, %d replica%s, learning rate %g for %d images per step",
             run_dir, structure, config.width, f"{network.count_params():,}", f"{data.train.size:,}", f"{data.test.size:,}",
             replicas, "s" if replicas > 1 else "", config.scaled_learning_rate, config.batch_size,
         )  # fmt: skip
+        if config.freeze:
+            logger.info("Frozen: %s; %s of %s parameters are trained", frozen_in_words(config.freeze), f"{trained:,}", f"{parameters:,}")
         logger.info("Every epoch is scored on %s images: %s", f"{task.validation.size:,}", task.validated_on)
         with faults.termination() as asked:
             _fit(task, run, steps, steps_per_epoch, asked)

@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.freezing import frozen_weights
 from keras_widerresnet.training.remat import rematerialized
 
 Losses = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -51,6 +52,10 @@ class Steps:
         self.losses, self.test_losses = losses, test_losses or losses
         self.forward = rematerialized(network) if remat else lambda images: network(images, training=True)
         self.gradients = tf.function(self._gradients, jit_compile=True) if jit_compile else self._gradients
+        frozen = {id(weight) for weight in frozen_weights(network)}
+        self.frozen = [variable for variable in network.non_trainable_variables if id(variable) in frozen]
+        # What a step changes besides the trained weights: running statistics and random generators.
+        self.state = [variable for variable in network.non_trainable_variables if id(variable) not in frozen]
         # Local to this process, not replicated.
         self.done = tf.Variable(0, dtype=tf.int64)
         self.first_bad = tf.Variable(-1, dtype=tf.int64)
@@ -119,9 +124,8 @@ class Steps:
                 variable.assign(value)
 
     def _train_replica(self, images, labels):
-        state = self.network.non_trainable_variables
         gradients, updated, losses, outputs = self._accumulated(images, labels)
-        for variable, value in zip(state, updated, strict=True):
+        for variable, value in zip(self.state, updated, strict=True):
             if variable.dtype.startswith("float"):
                 variable.assign(value)
             else:
@@ -135,30 +139,31 @@ class Steps:
 
     def _accumulated(self, images, labels):
         trainable = [tf.convert_to_tensor(variable.value) for variable in self.network.trainable_variables]
-        state = [tf.convert_to_tensor(variable.value) for variable in self.network.non_trainable_variables]
+        state = [tf.convert_to_tensor(variable.value) for variable in self.state]
+        frozen = [tf.convert_to_tensor(variable.value) for variable in self.frozen]
         if self.accumulate_steps == 1:
-            return self.gradients(trainable, state, images, labels)
+            return self.gradients(trainable, state, frozen, images, labels)
         gradients, losses, outputs = None, [], []
         for part_images, part_labels in zip(*(tf.split(x, self.accumulate_steps) for x in (images, labels)), strict=True):
             # Forces sequential execution: parallel micro-batches would need the memory of all.
             with tf.control_dependencies(gradients or []):
                 part_images = tf.identity(part_images)
-            part_gradients, state, part_losses, part_outputs = self.gradients(trainable, state, part_images, part_labels)
+            part_gradients, state, part_losses, part_outputs = self.gradients(trainable, state, frozen, part_images, part_labels)
             gradients = [a + b for a, b in zip(gradients, part_gradients, strict=True)] if gradients else part_gradients
             losses.append(part_losses)
             outputs.append(part_outputs)
         return gradients, state, tf.concat(losses, 0), tf.concat(outputs, 0)
 
-    def _gradients(self, trainable, state, images, labels):
+    def _gradients(self, trainable, state, frozen, images, labels):
         """Returns gradients, updated state, losses and outputs; a pure function, for XLA and for accumulation over micro-batches."""
-        variables = self.network.trainable_variables + self.network.non_trainable_variables
+        variables = self.network.trainable_variables + self.state + self.frozen
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trainable)
-            with keras.StatelessScope(state_mapping=zip(variables, trainable + state, strict=True)) as scope:
+            with keras.StatelessScope(state_mapping=zip(variables, trainable + state + frozen, strict=True)) as scope:
                 outputs = self.forward(images)
             losses = self.losses(labels, outputs)
             loss = self.optimizer.scale_loss(tf.reduce_sum(losses) / self.batch_size)
-        updated = [scope.get_current_value(variable) for variable in self.network.non_trainable_variables]
+        updated = [scope.get_current_value(variable) for variable in self.state]
         return tape.gradient(loss, trainable), updated, losses, outputs
 
     def _test_replica(self, images, labels, weights):

@@ -18,6 +18,7 @@ from keras_widerresnet.tasks.classification import figures
 from keras_widerresnet.tasks.classification.config import TrainingConfig
 from keras_widerresnet.tasks.classification.metrics import TOP_K
 from keras_widerresnet.texts import short
+from keras_widerresnet.training.network import frozen_rows
 
 WORST = 24
 CAPTION_LETTERS = 16  # of a class name
@@ -53,7 +54,7 @@ def write_report(
     _write_mistakes(run.path / runs.MISTAKES_FILE, data, crop_size, labels, predicted, probabilities)
     results = _results(data, validated_on, probabilities, labels, predicted, history)
     run.keep_results(results)
-    run.write_report(_report(config, structure, data, crop_size, labels, predicted, results))
+    run.write_report(_report(config, structure, data, crop_size, labels, predicted, results, frozen_rows(config, run)))
 
 
 def _results(data, validated_on: str, probabilities, labels, predicted, history) -> list[tuple[str, str]]:
@@ -72,7 +73,7 @@ def _results(data, validated_on: str, probabilities, labels, predicted, history)
     return results
 
 
-def _report(config, structure, data, crop_size, labels, predicted, results: Sequence[tuple[str, str]]) -> str:
+def _report(config, structure, data, crop_size, labels, predicted, results: Sequence[tuple[str, str]], frozen) -> str:
     structure = config.built_structure
     multiply_adds = structure.multiply_adds(crop_size, classes=data.classes, width=config.width, pool_padding=config.pool_padding)
     network = [
@@ -80,6 +81,7 @@ def _report(config, structure, data, crop_size, labels, predicted, results: Sequ
         ("halvings", structure.halvings_in_words(config.pool_padding)),
         ("depth", structure.depth),
         ("parameters", f"{structure.parameters(classes=data.classes, width=config.width):,}"),
+        *frozen,
         ("multiply-adds an image", f"{multiply_adds / 1e6:,.1f} M"),
     ]
     matrix = confusion_matrix(labels, predicted, labels=range(data.classes))

@@ -16,6 +16,7 @@ from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
 from keras_widerresnet.tasks.segmentation.evaluation import ScoredSplit, per_class_table, score_test_split
 from keras_widerresnet.tasks.segmentation.network import load_segmenter
 from keras_widerresnet.texts import short
+from keras_widerresnet.training.network import frozen_rows
 
 SHOWN = 9
 MARK = "⚠"
@@ -41,7 +42,7 @@ def write_report(run: Run, config: SegmentationConfig, data: SegmentationData, p
     learning_curves(history, run.path / runs.CURVES_FILE, scored_on, "mean_iou", "mean IoU at the logits' cells", loss_label, title)
     results = _results(scored, validated_on, history)
     run.keep_results(results)
-    run.write_report(_report(config, data, protocol, scored, results))
+    run.write_report(_report(config, data, protocol, scored, results, frozen_rows(config, run)))
 
 
 def _results(scored: ScoredSplit, validated_on: str, history) -> list[tuple[str, str]]:
@@ -54,12 +55,15 @@ def _results(scored: ScoredSplit, validated_on: str, history) -> list[tuple[str,
     ]
 
 
-def _report(config: SegmentationConfig, data: SegmentationData, protocol: SegmentationProtocol, scored: ScoredSplit, results) -> str:
+def _report(
+    config: SegmentationConfig, data: SegmentationData, protocol: SegmentationProtocol, scored: ScoredSplit, results, frozen
+) -> str:
     network = [
         ("structure", f"{config.structure} (width {config.width:g})"),
         ("halvings", config.built_structure.halvings_in_words(config.pool_padding, config.output_stride)),
         ("output stride", config.output_stride),
         ("convolutions of the head", config.classifier_convs),
+        *frozen,
         ("loss", config.loss.replace("_", " ")),
         ("tested at", str(protocol)),
     ]
