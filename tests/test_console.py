@@ -131,6 +131,7 @@ def test_log_lines_have_no_prefix_but_their_level(capsys):
     logger = logging.getLogger("keras_widerresnet.test_console")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # commands of other tests have the handler at the root
     try:
         logger.info("%d images", 3)
         logger.warning("no class: %s", "a")
