@@ -228,7 +228,7 @@ def test_the_report_counts_the_network_that_was_trained(options):
     config = TrainingConfig(output_dir="x", structure="A", width=0.0625, **{"crop_size": 28, **options})
     data, crop = load_data("digits"), config.crop_size
     labels = data.test.labels
-    text = _report(config, find_structure("A"), data, crop, labels, labels, [])
+    text = _report(config, find_structure("A"), data, crop, labels, labels, [], [])
     build = {name: value for name, value in options.items() if name != "crop_size"}
     network = kw.WideResNetA(width=0.0625, classes=10, input_shape=(crop, crop, 3), **build)
     assert f"{sum(int(np.prod(weight.shape)) for weight in network.trainable_weights):,}" in text
