@@ -343,7 +343,7 @@ def test_the_card_of_published_weights_has_licence_and_result(tmp_path):
     [
         ({"weights": "none.keras"}, "No model found at 'none.keras'"),
         ({"weights": "none.weights.h5"}, "No model found at 'none.weights.h5'"),
-        ({"size": 64}, "takes images of 32 pixels only"),
+        ({"size": 64}, "accepts only images of 32 pixels"),
         ({"top": 0}, "--top must be at least 1"),
         ({"tflite": ("int4",)}, "--tflite must be any of float16, int8"),
         ({"class_names": "none.txt"}, "There is no file of class names"),
