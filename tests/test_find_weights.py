@@ -391,7 +391,7 @@ def test_full_size_imagenet_end_to_end(tmp_path, monkeypatch, official_names, ex
     monkeypatch.setitem(PRETRAINED, "imagenet-a1", dataclasses.replace(record, files=(file,)))
     output, values = convert_file(ConversionConfig(source=str(source), model="imagenet-a1"))
     assert output == pathlib.Path(tmp_path / "home" / "imagenet-a1.weights.h5") and values == 109_215_656
-    with pytest.raises(ValueError, match="it is of Model A1"):
+    with pytest.raises(ValueError, match="it belongs to Model A1"):
         kw.WideResNetA(weights=str(source))
     source.unlink()
     model = kw.WideResNetA1(weights="imagenet", input_shape=(64, 96, 3), classifier_activation=None)
