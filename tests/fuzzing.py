@@ -42,7 +42,7 @@ from serving_server import Served, rest_handler
 import keras_widerresnet as kw
 from keras_widerresnet.cli import train
 from keras_widerresnet.cli.command import parsed
-from keras_widerresnet.data.images import decode_rgb, decode_window
+from keras_widerresnet.data.images import NOT_DECODED, decode_rgb, decode_window
 from keras_widerresnet.data.masks import decode_mask, mask_problem
 from keras_widerresnet.data.problems import UNREADABLE
 from keras_widerresnet.data.sources.arrays import idx
@@ -339,7 +339,7 @@ def masks() -> Iterator[Callable[[bytes], str]]:
         problem = mask_problem(data, labels)
         try:
             ids = decode(data).numpy()
-        except tf.errors.InvalidArgumentError:
+        except NOT_DECODED:
             assert problem, "passes, and does not decode"
             return REFUSED
         assert not problem, f"decodes, and does not pass: {problem}"

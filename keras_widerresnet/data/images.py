@@ -18,6 +18,7 @@ from keras_widerresnet.data.limits import MAX_ASPECT, MAX_PIXELS
 
 DCT_METHOD = "INTEGER_ACCURATE"  # as in PIL; the fast method would save only a few per cent of the decoding time
 FORMATS = "JPEG or PNG"
+NOT_DECODED = (tf.errors.OpError, UnicodeDecodeError)  # the latter where TensorFlow's message quotes the bytes
 JPEG_START, PNG_SIGNATURE = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 
 
@@ -120,7 +121,7 @@ def image_problem(encoded: bytes, *, max_pixels: int = MAX_PIXELS, convert_rgb: 
             return f"has {width}×{height} pixels: one side is more than {MAX_ASPECT} times the other"
         decode_rgb(checked(raw, max_pixels))
         channels = int(tf.io.extract_jpeg_shape(raw)[2] if is_jpeg else tf.io.decode_png(raw).shape[-1])
-    except tf.errors.OpError as error:
+    except NOT_DECODED as error:
         return f"cannot be decoded ({error_text(error)})"
     if channels == 3 or convert_rgb:
         return ""
@@ -135,11 +136,12 @@ def has_three_channels(raw: tf.Tensor) -> tf.Tensor:
     )
 
 
-def error_text(error: tf.errors.OpError) -> str:
+def error_text(error: Exception) -> str:
     """Returns the first sentence of TensorFlow's message without the operation's name, or the text of a failed assertion."""
-    if asserted := re.search(r"(?:Summarized data: b'|assertion failed: \[)(.*?)['\]]", error.message):
+    message = str(getattr(error, "message", error))
+    if asserted := re.search(r"(?:Summarized data: b'|assertion failed: \[)(.*?)['\]]", message):
         return asserted[1]
-    return re.sub(r"{{.*?}} ", "", error.message).split(" [Op")[0].split(". ")[0]
+    return re.sub(r"{{.*?}} ", "", message).split(" [Op")[0].split(". ")[0]
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:

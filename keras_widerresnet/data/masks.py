@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data.images import PNG_SIGNATURE, error_text
+from keras_widerresnet.data.images import NOT_DECODED, PNG_SIGNATURE, error_text
 from keras_widerresnet.label_maps import LabelMap
 
 RIGHT = "a mask must be a grey or palette PNG of at most 8 bits whose values are the labels"
@@ -64,7 +64,7 @@ def mask_problem(encoded: bytes, labels: LabelMap) -> str:
         return f"is a {depth}-bit PNG; {RIGHT}"
     try:
         counts = np.bincount(stored_values(tf.constant(encoded)).numpy().ravel(), minlength=256)
-    except tf.errors.OpError as error:
+    except NOT_DECODED as error:
         return f"cannot be decoded ({error_text(error)})"
     unknown = np.flatnonzero((counts > 0) & ~labels.known())
     if not len(unknown):
