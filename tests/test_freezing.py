@@ -530,7 +530,7 @@ def test_stopped_run_resumes_with_what_is_frozen(start, tmp_path, monkeypatch, c
     monkeypatch.setattr(Steps, "train", train_step)
     for other in ("--freeze=B5", "--freeze="):
         line = refused(capsys, monkeypatch, "train", *options, f"--output_dir={tmp_path / 'stopped'}", "--resume", other)
-        assert line.endswith(f"--resume needs the same. Different now: {other}")
+        assert line.endswith(f"--resume needs the same ones. Changed: {other}")
     trained_here(tmp_path / "stopped", *options, "--resume")
     assert changes(tmp_path / "whole" / runs.FINAL_FILE, tmp_path / "stopped" / runs.FINAL_FILE) == set()
     expected = layers_with_weights(keras.models.load_model(start, compile=False), after="res4a")
