@@ -358,7 +358,7 @@ def test_of_our_own_exports_and_published_weights_the_preprocessing_is_known(net
     with pytest.raises(InputError, match=r"accepts RGB values 0\.\.255.* omit --preprocessing"):
         load_classifier(ModelOptions(weights=str(done.path), preprocessing="release"))
     card = (done.path / "MODEL_CARD.md").read_text()
-    assert "RGB / 255, less (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225); inside the graph" in card
+    assert "RGB / 255, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225); inside the graph" in card
     with pytest.raises(InputError, match="must be one of release, none"):
         ExportConfig(weights="imagenet", output="x", preprocessing="caffe")
     with pytest.raises(InputError, match="'imagenet-a1' expects images normalised as in the official release"):
