@@ -1,5 +1,6 @@
 import functools
 import os
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -50,3 +51,13 @@ def commands_keep_this_process_as_it_is(monkeypatch):
     """Commands that tests call here neither start pytest anew nor freeze weights, in this process and in those that it starts."""
     monkeypatch.setattr("keras_widerresnet.cli.process.hold_weights_frozen", lambda: None)
     monkeypatch.setattr("keras_widerresnet.cli.process.restart_with_huge_pages", lambda: None)
+
+
+@pytest.fixture(autouse=True)
+def determinism_ends_with_its_test():
+    """`--deterministic` in this process would hold for all tests after it: TensorFlow only has a switch of its own to turn it off."""
+    yield
+    if "tensorflow" in sys.modules:
+        from tensorflow.python.framework import config
+
+        config.disable_op_determinism()

@@ -318,7 +318,7 @@ def test_two_devices_without_synchronisation_differ(step_losses):
         (("--no_such_flag",), "no_such_flag"),
         (("stray",), "options must be flags"),
         (("--flagfile=missing.flags",), "missing.flags"),
-        (("--overwrite", "--resume"), "contradict"),
+        (("--overwrite", "--resume"), "exclude each other"),
     ],
 )
 def test_bad_input_gives_one_line_and_exit_code_2(tmp_path, capsys, monkeypatch, flags, message):
