@@ -7,6 +7,8 @@ import logging
 import os
 import pathlib
 import shutil
+import sys
+import types
 
 import h5py
 import keras
@@ -179,6 +181,70 @@ def test_names_that_mean_the_same_are_a_duplicate(torch_file):
     state = psa() | {"module.conv1a.weight": np.ones((8, 3, 3, 3), np.float32)}
     with pytest.raises(InputError, match="more than one network"):
         read_original(torch_file(state))
+
+
+def inplace_abn_name(name):
+    """`bn4a_branch2b1_gamma` -> `mod4.block1.convs.bn2.weight`, written from InPlace-ABN's own modules."""
+    layer, _, suffix = name.rpartition("_")
+    if suffix in ("mean", "var"):
+        layer, suffix = layer.removesuffix("_moving"), f"moving_{suffix}"
+    suffix = BATCH_NORM.get(suffix, suffix)
+    usual = {"conv1a": "mod1.conv1", "bn7": "bn_out", "linear7": "classifier.fc"}
+    if layer in usual:
+        return f"{usual[layer]}.{suffix}"
+    unit, branch = layer.split("_")
+    parts = {"branch1": "proj_conv", "branch2a": "convs.conv1", "branch2b1": "convs.conv2", "branch2b2": "convs.conv3"}
+    norms = {"branch2a": "bn1", "branch2b1": "convs.bn2", "branch2b2": "convs.bn3"}
+    part = norms[branch] if unit.startswith("bn") else parts[branch]
+    return f"mod{unit.removeprefix('bn').removeprefix('res')[0]}.block1.{part}.{suffix}"
+
+
+def test_inplace_abn_files_with_extra_names(torch_file, caplog):
+    """The scale |γ| + ε, and the file's own names in the warning."""
+    parameters = official(classes=7)
+    state = {f"module.{inplace_abn_name(name)}": array for name, array in parameters.items()}
+    path = torch_file(state | {"module.head.seg.weight": np.ones((3, 4), np.float32), "module.bn_out.num_batches_tracked": np.int64(3)})
+    options = {"pool_padding": "symmetric", "activation": "leaky_relu", **FEATURES}
+    with caplog.at_level(logging.WARNING):
+        network = kw.WiderResNet(TINY, weights=path, **options)
+    gamma, _, _, variance = network.get_layer("bn7").get_weights()
+    np.testing.assert_allclose(gamma, np.abs(parameters["bn7_gamma"]) + 1e-5, rtol=1e-6)
+    np.testing.assert_allclose(variance, parameters["bn7_moving_var"] + 1e-5 - 1.001e-5, rtol=1e-6)
+    assert any("module.head.seg.weight" in line and "num_batches_tracked" not in line for line in caplog.messages)
+    with pytest.raises(InputError, match="need activation='leaky_relu'"):
+        kw.WiderResNet(TINY, weights=path, **FEATURES)
+
+
+class Tensor:
+    """What is read of PyTorch's, over a NumPy array."""
+
+    def __init__(self, array):
+        self.array = np.asarray(array)
+
+    def detach(self):
+        return self
+
+    def is_floating_point(self):
+        return self.array.dtype.kind == "f"
+
+    def float(self):
+        return Tensor(self.array.astype(np.float32))
+
+    def numpy(self):
+        return self.array
+
+
+def test_tensors_become_arrays(tmp_path, monkeypatch):
+    """Of half precision as float32; whole numbers are refused, not made weights."""
+    state = {name: Tensor(array.astype(np.float16)) for name, array in psa().items()}
+    torch = types.SimpleNamespace(Tensor=Tensor, load=lambda *_, **__: {"epoch": 1, "state_dict": state})
+    monkeypatch.setitem(sys.modules, "torch", torch)
+    (tmp_path / "net.pth").write_bytes(b"PK\x03\x04 and so on")
+    found = read_original(tmp_path / "net.pth")
+    assert found.kind == "psa" and {array.dtype for array in found.parameters.values()} == {np.dtype(np.float32)}
+    state["b4.conv_branch2a.weight"] = Tensor(np.ones(psa()["b4.conv_branch2a.weight"].shape, np.int8))
+    with pytest.raises(InputError, match=r"res4a_branch2a \(b4\.conv_branch2a\.weight\): values of type int8"):
+        kw.WiderResNet(TINY, weights=tmp_path / "net.pth", **FEATURES)
 
 
 def state_in(content):
