@@ -11,6 +11,7 @@ import keras
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.options import did_you_mean
 from keras_widerresnet.structures import BACKBONE, FREEZABLE, check_stage, frozen_stages
+from keras_widerresnet.weights.layers import shortened
 
 STEM, LAST_BATCH_NORM = "conv1a", "bn7"
 STATISTICS = ("moving_mean", "moving_variance")
@@ -55,7 +56,7 @@ def freeze(model: keras.Model, upto: str | None = BACKBONE) -> None:
     if not any(others.get(id(layer)) and layer.trainable_weights for layer, _ in found) and max(own.values()) <= last:
         held = [layer.name for layer, _ in found if layer.weights and not others.get(id(layer), True)]
         if held:
-            names = ", ".join(held[:_SHOWN]) + (", ..." if len(held) > _SHOWN else "")
+            names = ", ".join(shortened(held, _SHOWN))
             raise InputError(
                 f"Nothing would be left to train in {model.name!r}: its other layers ({names}) are frozen already; "
                 "keras_widerresnet.unfreeze(model) makes all of them trainable"

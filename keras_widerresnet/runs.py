@@ -261,9 +261,8 @@ class Run:
 
     def _reported_results(self) -> list[tuple[str, str]]:
         """Returns the first table of the report, for runs that did not store their results elsewhere."""
-        lines = iter(_text(self.path / REPORT_FILE).splitlines())
         table = []
-        for line in lines:
+        for line in _text(self.path / REPORT_FILE).splitlines():
             if line.startswith("|"):
                 table.append(tuple(cell.strip() for cell in line.strip("|").split("|")))
             elif table:

@@ -21,6 +21,7 @@ _DEPTH, _COLOR_TYPE, _CHECKSUM, _HEADER_END = 24, 25, 29, 33
 _GREY, _PALETTE = 0, 3
 _COLOR_TYPES = {_GREY: "grey", 2: "an RGB image", _PALETTE: "a palette image", 4: "grey with alpha", 6: "an RGB image with alpha"}
 _UNKNOWN = 254
+_OF_VALUES = "holds the value"
 
 
 def stored_values(raw: tf.Tensor) -> tf.Tensor:
@@ -72,9 +73,14 @@ def mask_problem(encoded: bytes, labels: LabelMap) -> str:
     value = unknown[0]
     others = f" and {len(unknown) - 1} other unknown values" if len(unknown) > 1 else ""
     return (
-        f"holds the value {value} at {counts[value]} pixels{others}; "
+        f"{_OF_VALUES} {value} at {counts[value]} pixels{others}; "
         f"valid values are {ranges(labels.stored_ids)} for the {labels.classes} classes and {ranges(labels.ignored_ids)} (ignored)"
     )
+
+
+def is_of_values(problem: str) -> bool:
+    """Whether what `mask_problem` returned is that a mask holds values of no class."""
+    return problem.startswith(_OF_VALUES)
 
 
 def ranges(values: Iterable[int]) -> str:

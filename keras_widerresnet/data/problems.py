@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.images import checked, decode_rgb, has_three_channels, image_problem
@@ -61,17 +60,15 @@ def usable_images(examples: tf.data.Dataset, size: int, *, max_pixels: int = MAX
 def unreadable_records(splits: Iterable[ShardedSplit], max_pixels: int) -> dict[str, str]:
     """Maps the names of the records whose images cannot be used to the reasons."""
     return {
-        name: problem
-        for split in splits
-        for first, file in zip(np.cumsum([0, *split.lengths]).tolist(), split.files, strict=False)
-        for name, problem in _unreadable_in(split, file, first, max_pixels)
+        name: problem for split in splits for shard in range(len(split.files)) for name, problem in _unreadable_in(split, shard, max_pixels)
     }
 
 
-def _unreadable_in(split: ShardedSplit, file: str, first: int, max_pixels: int) -> Iterator[tuple[str, str]]:
-    """Yields these pairs for one file, whose first record is the split's record `first`."""
-    examples = split.unchecked(file).enumerate()
-    usable = usable_images(examples, split.size, max_pixels=max_pixels)
+def _unreadable_in(split: ShardedSplit, shard: int, max_pixels: int) -> Iterator[tuple[str, str]]:
+    """Yields these pairs for one of the split's files."""
+    examples = split.unchecked(split.files[shard]).enumerate()
+    usable = usable_images(examples, split.lengths[shard], max_pixels=max_pixels)
+    first = sum(split.lengths[:shard])
     number = -1
     try:
         for number, raw in examples.as_numpy_iterator():

@@ -10,14 +10,17 @@ from keras_widerresnet.data.exif import orientation, turned_size
 from keras_widerresnet.data.images import checked, decode_rgb, stored_size
 
 
-def decoded_rows(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], max_pixels: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def decoded_rows(
+    encoded: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], max_pixels: int, *, is_padded: bool = False
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Decodes and prepares the images of a batch independently and in parallel.
 
     Args:
         encoded: strings (n,), JPEG or PNG bytes of any size; other bytes are flagged as invalid.
         prepare: graph function from a uint8 image (H, W, 3) to an image of any size (h, w, 3).
-        max_pixels: maximum pixels of an image, read from its header before decoding. If `prepare` does not return a fixed size, it also
-            limits the padded batch: an image that would exceed it is flagged as invalid.
+        max_pixels: maximum pixels of an image, read from its header before decoding.
+        is_padded: whether `prepare` keeps the images' own sizes. Then `max_pixels` also limits the padded batch: an image that would
+            exceed it is flagged as invalid.
 
     Returns:
         The prepared images (n, h, w, 3), zero-padded at the right and bottom to the largest of the batch; their sizes (h, w), int32 (n, 2);
@@ -29,14 +32,13 @@ def decoded_rows(encoded: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], 
         image = prepare(decode_rgb(checked(raw, max_pixels)))
         return index, image, tf.shape(image)[:2]
 
-    # Decoding operations raise on bad input; tf.data can skip such elements, and the indices show which are missing.
     slices = tf.data.Dataset.from_tensor_slices((tf.range(count), encoded))
-    rows = slices.map(row, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    spec = rows.element_spec[1]
-    if not spec.shape[:2].is_fully_defined():
+    if is_padded:
         fits = _fitting(_upright_sizes(encoded, max_pixels), max_pixels)
         slices = slices.filter(lambda index, raw: fits[index])
-        rows = slices.map(row, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    # Decoding operations raise on bad input; tf.data can skip such elements, and the indices show which are missing.
+    rows = slices.map(row, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
+    spec = rows.element_spec[1]
     last = tf.zeros([side or 0 for side in spec.shape[:2]] + [3], spec.dtype)  # so that there is always at least one element
     rows = rows.concatenate(tf.data.Dataset.from_tensors((count, last, tf.zeros(2, tf.int32))))
     padded = rows.padded_batch(tf.cast(count, tf.int64) + 1, ([], spec.shape, [2]))

@@ -147,7 +147,7 @@ class SegmenterGraph(tf.Module):
 
         @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
         def serving_default(image_bytes):
-            images, sizes, valid = decoded_rows(image_bytes, lambda image: image, max_pixels)
+            images, sizes, valid = decoded_rows(image_bytes, lambda image: image, max_pixels, is_padded=True)
             specs = (tf.TensorSpec((None, None), tf.uint8), tf.TensorSpec((None, None), tf.float32))
             # Sequentially: images are large and differ in size.
             label_maps, scores = tf.map_fn(self._one, (images, sizes), fn_output_signature=specs, parallel_iterations=1)

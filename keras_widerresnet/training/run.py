@@ -104,7 +104,7 @@ def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
         with faults.termination() as asked:
             _fit(task, run, steps, steps_per_epoch, asked)
         checksum = zlib.crc32(b"".join(variable.numpy().tobytes() for variable in network.variables))
-        logger.info("Checksum of the final weights, identical on every worker: %08x", checksum)
+        logger.info("Checksum of the weights after the last step: %08x", checksum)
         if is_chief(strategy):
             with steps.averaged_weights(), replacing(run.path / runs.FINAL_FILE) as temporary:
                 network.save(temporary)

@@ -18,6 +18,8 @@ _ARCHIVE_MEMBER, _ARCHIVE_CONFIG = "model.weights.h5", "config.json"
 _CLASS_NAMES = "class_names.json"  # ours; Keras reads only its own members
 _LEGACY_ORDER = ("kernel", "gamma", "bias", "beta", "moving_mean", "moving_variance")  # the order of a layer's weights
 _WITHOUT_WEIGHTS = {"optimizer", "optimizer_weights", "seed_generator"}
+# What zipfile, h5py and json raise for damaged files.
+_DAMAGED = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, zipfile.BadZipFile, zlib.error)
 _MOST_COMPRESSED = 1100  # the highest compression ratio that HDF5 filters can reach
 
 
@@ -41,7 +43,7 @@ def read_keras_weights(path: str | pathlib.Path) -> LayerArrays:
         if path.suffix in (".h5", ".hdf5"):
             with h5py.File(path) as file:
                 return read_layers(file)
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, zipfile.BadZipFile) as error:
+    except _DAMAGED as error:
         raise InputError(f"{str(path)!r} is damaged or not a Keras weights file: {error}") from None
     raise InputError(f"The name of a weights file must end in .weights.h5 or .keras. Received: {str(path)!r}")
 
@@ -51,7 +53,7 @@ def is_keras_archive(path: pathlib.Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return _ARCHIVE_MEMBER in archive.namelist()
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except _DAMAGED:
         return False
 
 
@@ -66,7 +68,7 @@ def model_config(path: pathlib.Path) -> str:
                 return archive.read(_ARCHIVE_CONFIG).decode(errors="replace")
         with h5py.File(path) as file:
             config = file.attrs.get("model_config", "")
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+    except _DAMAGED:
         return ""
     return config.decode(errors="replace") if isinstance(config, bytes) else str(config)
 
@@ -82,7 +84,7 @@ def kept_class_names(path: pathlib.Path) -> tuple[str, ...]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = json.loads(archive.read(_CLASS_NAMES))
-    except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, RecursionError, zipfile.BadZipFile, zlib.error):
+    except _DAMAGED:
         return ()
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 

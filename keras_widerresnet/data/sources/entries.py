@@ -22,6 +22,7 @@ JUNK_NAMES = frozenset({
     "system volume information", "found.000", "lost+found", "__pycache__", "@eadir", "@tmp", "@sharebin", "#recycle", "#snapshot",
     "@recycle", "@recently-snapshot", "@__thumb", "_vti_cnf",
 })  # fmt: skip
+ABSENT = "does not exist"
 _JUNK_STARTS = (".", "~$")
 _KINDS = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 
@@ -36,7 +37,7 @@ def problem_of_file(path: str | os.PathLike[str]) -> str:
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        return f"is a broken link to {printable(os.readlink(path))}" if os.path.islink(path) else "does not exist"
+        return f"is a broken link to {printable(os.readlink(path))}" if os.path.islink(path) else ABSENT
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     if stat.S_ISDIR(mode):

@@ -10,9 +10,10 @@ import unicodedata
 import numpy as np
 import tensorflow as tf
 
-from keras_widerresnet.data.images import checked, image_problem
+from keras_widerresnet.data.images import image_problem
 from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.problems import usable_images
+from keras_widerresnet.data.sources.contents import CACHE_BYTES, readers
 from keras_widerresnet.data.sources.entries import IMAGE_ENDINGS, Entries
 from keras_widerresnet.data.sources.parts import find_class_folders, same_part
 from keras_widerresnet.data.split import ImageData, IndexedSplit, held_out_fifth, without_parts
@@ -20,8 +21,6 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.texts import printable, some
 
 logger = logging.getLogger(__name__)
-
-CACHE_BYTES = 256 << 20
 
 
 def folder(
@@ -162,14 +161,5 @@ def _verified(files, labels, *, skip_corrupt: bool, convert_rgb: bool, max_pixel
 
 
 def _split(files: list[str], labels: np.ndarray, cache_bytes: int, max_pixels: int) -> IndexedSplit:
-    def name_of(index: int) -> str:
-        return printable(files[index])
-
-    try:
-        if sum(os.path.getsize(file) for file in files) > cache_bytes:
-            paths = tf.constant([os.fsencode(file) for file in files])
-            return IndexedSplit(labels, lambda index: checked(tf.io.read_file(paths[index]), max_pixels), name_of)
-        encoded = tf.constant([pathlib.Path(file).read_bytes() for file in files])
-    except OSError as error:
-        raise InputError(f"'{printable(error.filename)}' cannot be read: {error.strerror}") from None
-    return IndexedSplit(labels, lambda index: checked(encoded[index], max_pixels), name_of)
+    (read,) = readers(files, cache_bytes=cache_bytes, max_pixels=max_pixels)
+    return IndexedSplit(labels, read, lambda index: printable(files[index]))

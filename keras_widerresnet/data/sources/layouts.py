@@ -9,7 +9,7 @@ import os
 import pathlib
 from collections.abc import Callable
 
-from keras_widerresnet.data.sources.entries import IMAGE_ENDINGS, Entries, is_junk, problem_of_file
+from keras_widerresnet.data.sources.entries import ABSENT, IMAGE_ENDINGS, Entries, is_junk, problem_of_file
 from keras_widerresnet.data.sources.parts import PART_NAMES, TEST, TRAIN, VALIDATION, WANTED, same_part
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.texts import printable, read_lines, some
@@ -186,7 +186,7 @@ def _existing(pairs: list[Pair], names_file: pathlib.Path) -> list[Pair]:
         raise InputError(f"{names_file} lists no images")
     once = list(dict.fromkeys(pairs))
     problems = {path: problem for pair in once for path in pair if (problem := problem_of_file(path))}
-    if set(problems.values()) == {"does not exist"}:
+    if set(problems.values()) == {ABSENT}:
         raise InputError(f"{names_file} lists {len(problems)} files that do not exist: {some(problems)}")
     if problems:
         lines = some(f"{path} {problem}" for path, problem in problems.items())

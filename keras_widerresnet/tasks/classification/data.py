@@ -5,7 +5,8 @@ from __future__ import annotations
 from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
 from keras_widerresnet.data.sources import arrays
-from keras_widerresnet.data.sources.folder import CACHE_BYTES, folder
+from keras_widerresnet.data.sources.contents import CACHE_BYTES
+from keras_widerresnet.data.sources.folder import folder
 from keras_widerresnet.data.sources.tfds import tfds_images
 from keras_widerresnet.data.sources.tfrecord import tfrecords
 from keras_widerresnet.data.split import ImageData

@@ -5,20 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import pathlib
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data import masks
 from keras_widerresnet.data.exif import UPRIGHT, orientation
-from keras_widerresnet.data.images import checked, decode_rgb, image_problem
+from keras_widerresnet.data.images import decode_rgb, image_problem
 from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.mask_values import check_test_masks, check_training_masks, which_values
 from keras_widerresnet.data.names import SEGMENTATION, label_map_of, parse_name, path_and_options
 from keras_widerresnet.data.pairs import SegmentationData, SegmentationSplit
+from keras_widerresnet.data.sources.contents import CACHE_BYTES, from_disk, readers
 from keras_widerresnet.data.sources.entries import Entries
-from keras_widerresnet.data.sources.folder import CACHE_BYTES
 from keras_widerresnet.data.sources.layouts import LAYOUTS, Pair
 from keras_widerresnet.data.sources.parts import TEST, TRAIN, VALIDATION
 from keras_widerresnet.data.sources.shapes import shapes
@@ -76,7 +75,7 @@ def load_segmentation_data(
         problems = unusable(pairs, labels, max_pixels) if verify else {}
         if problems:
             lines = some(f"{file} {problem}" for file, problem in problems.items())
-            are_values = kind == "pairs" and any(problem.startswith("holds the value") for problem in problems.values())
+            are_values = kind == "pairs" and any(masks.is_of_values(problem) for problem in problems.values())
             hint = f". {which_values([mask for _, mask in pairs], labels.class_names)}" if are_values else ""
             raise InputError(f"{len(problems)} of {len(pairs)} pairs of image and mask cannot be used: {lines}{hint}")
 
@@ -119,7 +118,8 @@ def unusable(pairs: list[Pair], labels: LabelMap, max_pixels: int = MAX_PIXELS) 
     A warning lists the images that have an EXIF orientation: their masks must match the upright images, which the size alone does not
     always show.
     """
-    split = SegmentationSplit([""] * len(pairs), _reader(pairs, max_pixels), labels)
+    read_image, read_mask = (from_disk(files, max_pixels) for files in zip(*pairs, strict=True))
+    split = SegmentationSplit([""] * len(pairs), lambda index: (read_image(index), read_mask(index)), labels)
 
     def index_of_usable(index):
         raw_image, raw_mask = split.read(index)
@@ -161,23 +161,5 @@ def _file_split(
     names = [printable(image.stem) for image, _ in pairs]
     if len(set(names)) < len(names):
         names = ["_".join(pathlib.Path(printable(os.path.relpath(image, root))).with_suffix("").parts) for image, _ in pairs]
-    try:
-        if sum(os.path.getsize(file) for pair in pairs for file in pair) > cache_bytes:
-            return SegmentationSplit(names, _reader(pairs, max_pixels), labels, occurs)
-        images, encoded_masks = (tf.constant([file.read_bytes() for file in files]) for files in zip(*pairs, strict=True))
-    except OSError as error:
-        raise InputError(f"'{printable(error.filename)}' cannot be read: {error.strerror}") from None
-
-    def read(index):
-        return checked(images[index], max_pixels), checked(encoded_masks[index], max_pixels)
-
-    return SegmentationSplit(names, read, labels, occurs)
-
-
-def _reader(pairs: list[Pair], max_pixels: int) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    images, mask_files = (tf.constant([bytes(file) for file in files]) for files in zip(*pairs, strict=True))
-
-    def read(index):
-        return checked(tf.io.read_file(images[index]), max_pixels), checked(tf.io.read_file(mask_files[index]), max_pixels)
-
-    return read
+    read_image, read_mask = readers(*zip(*pairs, strict=True), cache_bytes=cache_bytes, max_pixels=max_pixels)
+    return SegmentationSplit(names, lambda index: (read_image(index), read_mask(index)), labels, occurs)
