@@ -146,7 +146,25 @@ def _decomposition(config: BenchmarkConfig, *_: object) -> Rows:
     return [{**row, **decomposition_cost(**row, repeats=config.repeats)} for row in rows]
 
 
-MEASURES = {"input": _input, "scaling": _scaling, "startup": _startup, "exports": _exports, "decomposition": _decomposition}
+def _prediction(config: BenchmarkConfig, *_: object) -> Rows:
+    from benchmarks.prediction import prediction_speeds
+    from keras_widerresnet.data.photographs import sample_jpegs
+    from keras_widerresnet.structures import find_structure
+
+    structure = config.structure or DEFAULT_STRUCTURE
+    size = config.size or find_structure(structure).crop_size
+    with tempfile.TemporaryDirectory() as folder:
+        return prediction_speeds(sample_jpegs(*PIXELS), structure, config.width, size, config.images, config.repeats, pathlib.Path(folder))
+
+
+MEASURES = {
+    "input": _input,
+    "scaling": _scaling,
+    "startup": _startup,
+    "exports": _exports,
+    "decomposition": _decomposition,
+    "prediction": _prediction,
+}
 COMMAND = Command(
     name="benchmark",
     summary="Measures speed and memory, as ratios within one run; `input` accepts your own JPEG files as further arguments.",

@@ -11,7 +11,7 @@ from keras_widerresnet.structures import find_structure
 # Comparisons and their default networks.
 COMPARISONS = {"inference": "A", "training": "D", "memory": "A"}
 INPUT = "input"
-KINDS = (*COMPARISONS, INPUT, "scaling", "startup", "exports", "decomposition")
+KINDS = (*COMPARISONS, INPUT, "scaling", "startup", "exports", "decomposition", "prediction")
 ALL_BACKENDS = "all"
 BACKENDS = (ALL_BACKENDS, "tensorflow", "jax", "torch")
 NETWORK, MEASUREMENT, CONTENDERS, OUTPUT = "Network", "Measurement", "Contenders of inference, training and memory", "Output"
@@ -33,6 +33,7 @@ class BenchmarkConfig:
     batch_sizes: tuple[int, ...] = option((), help="batch sizes; empty for 1,8 in inference, otherwise 8", group=MEASUREMENT, least=1)
     passes: int = option(2, help="number of passes; each starts every contender in a new process", group=MEASUREMENT, least=1)
     repeats: int = option(5, help="timed calls per pass; medians are reported", group=MEASUREMENT, least=1)
+    images: int = option(512, help="prediction: number of images", group=MEASUREMENT, least=1)
     threads: int = option(0, help="CPU threads of every contender; 0 for all", group=MEASUREMENT, least=0)
     seconds: float = option(5.0, help="input: duration of each measurement", group=MEASUREMENT, least=0.1)
     backend: str = option(

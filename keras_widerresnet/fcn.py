@@ -47,7 +47,7 @@ def WideResNetFCN(
         classifier_convs: 1 (`linear{classes}`, 3x3) or 2 (preceded by `conv6a`, 512 filters, and ReLU), with dilation 12.
         output_stride: 8, 16, or None for the backbone's own.
         weights: None; a classification name of `weights.PRETRAINED` (the head keeps its initial values); a segmentation name such as
-            `"cityscapes"`; or the path of a file of either kind of network.
+            `"cityscapes"`; or the path of a file of either kind of network, or its place on a hub, as in `WiderResNet`.
         input_shape: (H, W, 3), sizes may be None.
         pool_padding, dropout, width, downsampling: as in `WiderResNet`; a single width factor scales `conv6a` too.
         activation: activation of the backbone, as in `WiderResNet`; the head always uses ReLU.

@@ -16,6 +16,7 @@ from keras_widerresnet.runs import CLASSIFICATION, SEGMENTATION, Run
 from keras_widerresnet.structures import POOL_PADDINGS, Structure, find_structure, same_network
 from keras_widerresnet.texts import read_lines
 from keras_widerresnet.weights.first_bytes import is_original
+from keras_widerresnet.weights.hubs import local_weights
 from keras_widerresnet.weights.keras_file import is_keras_archive, kept_class_names, model_config
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained, imagenet_record
 
@@ -64,7 +65,9 @@ class ModelOptions(BuildOptions):
     """Which network to use: the options of every command that accepts a model."""
 
     weights: str = option(
-        help="a pretrained name, a run directory, a .keras or .weights.h5 file, an original checkpoint or a SavedModel version", group=MODEL
+        help="a pretrained name, a run directory, a .keras or .weights.h5 file, an original checkpoint, a SavedModel version, or one of "
+        "these files on a hub: hf://USER/NAME or kaggle://USER/MODEL/FRAMEWORK/VARIATION",
+        group=MODEL,
     )
 
 
@@ -156,7 +159,8 @@ def find_source(weights: str, model: str = "") -> Source:
 
     Args:
         weights: a pretrained name, a run directory (its final network), a `.keras` file, a `.weights.h5` file, an original checkpoint,
-            or the folder of a SavedModel version (or of several versions, of which the latest is used).
+            the folder of a SavedModel version (or of several versions, of which the latest is used), or a place on a hub (see
+            `weights.hubs.local_weights`), from which it is downloaded.
         model: the structure, if the weights do not specify it or it differs from theirs.
 
     Raises:
@@ -164,7 +168,7 @@ def find_source(weights: str, model: str = "") -> Source:
     """
     if weights == IMAGENET or weights in PRETRAINED:
         return _pretrained(weights, model)
-    path = pathlib.Path(os.path.expanduser(weights))
+    path = pathlib.Path(os.path.expanduser(local_weights(weights)))
     try:
         is_there = bool(weights) and path.exists()
     except (OSError, ValueError) as error:  # an invalid file name, or a folder without read permission
@@ -200,7 +204,7 @@ def find_source(weights: str, model: str = "") -> Source:
 
 def check_beside(weights: str | pathlib.Path, structure: Structure, activation: str) -> None:
     """Raises `InputError` if the sidecar of a `.weights.h5` file specifies another network, even one with the same shapes."""
-    path = pathlib.Path(weights)
+    path = pathlib.Path(local_weights(str(weights)))
     facts = _read_sidecar(path) if path.name.endswith(_WEIGHTS_SUFFIX) and path.is_file() else Facts()
     if facts.structure and not same_network(facts.structure, structure):
         raise InputError(
@@ -215,7 +219,7 @@ def what_a_model_is() -> str:
     """Returns a sentence that lists the kinds of models."""
     return (
         "A model is a run directory, a .keras file, a .weights.h5 file, an original checkpoint, a SavedModel version, "
-        f"or one of {', '.join((IMAGENET, *PRETRAINED))}"
+        f"a place on a hub (hf://USER/NAME, kaggle://…), or one of {', '.join((IMAGENET, *PRETRAINED))}"
     )
 
 

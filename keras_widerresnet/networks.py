@@ -50,7 +50,8 @@ def WiderResNet(
             `bn7` and ReLU, with output (batch, H / output stride, W / output stride, 4096).
         weights: None (random initialisation as in the release); `"imagenet"` for the official weights of Models A and A1, or another
             name of `weights.PRETRAINED`; or the path of a `.weights.h5` or `.keras` file with this package's layer names, or of an
-            original checkpoint (see `weights.read_original`).
+            original checkpoint (see `weights.read_original`); or such a file on a hub, `"hf://USER/NAME"` or
+            `"kaggle://USER/MODEL/FRAMEWORK/VARIATION"`.
         input_tensor: Keras tensor to use as the image input.
         input_shape: (H, W, C), channels last; default (S, S, 3) with the top and (None, None, 3) without.
         pooling: if `include_top` is False: None (feature map), `"avg"` or `"max"` (global pooling, (batch, 4096)).

@@ -83,7 +83,7 @@ def test_model_file_with_class_names(tmp_path, images, capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "give at least one IMAGE"),
+        ((), "give either at least one IMAGE or --data. Received: neither"),
         (("{folder}/none.jpg",), "No image at"),
         (("{folder}/text.jpg",), "is in an unknown format"),
         (("{image}", "--weights={weights}"), "--model is needed"),

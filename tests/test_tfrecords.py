@@ -9,6 +9,7 @@ from photographs import write_folder
 from test_training import ENVIRONMENT, ROOT
 
 from keras_widerresnet.data.sources import tfrecord as tfrecords
+from keras_widerresnet.errors import InputError
 from keras_widerresnet.tasks.classification.data import load_data
 
 
@@ -54,6 +55,16 @@ def test_without_an_index_the_records_are_counted(written):
     assert content(back.train) == content(data.train)
     after = json.loads((shards / "index.json").read_text())
     assert after["records"] == before["records"] and after["classes"] == ["0", "1", "2"]
+
+
+def test_an_image_that_is_none_ends_the_writing_with_its_name(tmp_path):
+    """Unverified data: what cannot be read is found while the shards are written, of which none is left."""
+    write_folder(tmp_path / "set", ("cat", "dog"), count=5)
+    (tmp_path / "set" / "dog" / "1.jpg").write_bytes(b"not an image")
+    data = load_data(f"folder:{tmp_path / 'set'}", verify=False)
+    with pytest.raises(InputError, match=r"cannot be read: .*dog/1\.jpg is in an unknown format"):
+        tfrecords.write_tfrecords(data, tmp_path / "shards", train_shards=1, test_shards=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
 def test_labels_from_one_are_tensorflows_own(tmp_path):

@@ -126,7 +126,7 @@ def parsed(command: Command, arguments: Sequence[str]) -> Any:
     if stray and not positional:
         raise InputError(f"options must be flags of the form --name=value. Received: {' '.join(stray)}")
     for name in positional:
-        if not stray:
+        if not stray and defaults[name] is dataclasses.MISSING:
             raise InputError(f"give at least one {known[name].help}")
         given[name] = tuple(stray)
     missing = [name for name in named if given[name] is None and defaults[name] is dataclasses.MISSING]

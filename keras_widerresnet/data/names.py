@@ -112,12 +112,13 @@ def describe(kinds: Kinds) -> str:
     return f"{_either([form for kind in with_parts for form in kind.forms])} {note}, or {_either(plain)}"
 
 
-def parse_name(name: str, kinds: Kinds) -> tuple[str, str]:
+def parse_name(name: str, kinds: Kinds, *, needs_classes: bool = True) -> tuple[str, str]:
     """Splits a data set's name into its kind and what follows the colon, with `~` expanded and the options, if there are any.
 
     Args:
         name: e.g. `"digits"`, `"folder:~/photographs"`, `"pairs:camvid,classes=11,ignore=11"`.
         kinds: `CLASSIFICATION` or `SEGMENTATION`.
+        needs_classes: whether a folder must have class folders.
 
     Raises:
         InputError: for an unknown kind, a missing or invalid argument, a path that is not a folder or has no class folders, or invalid
@@ -137,7 +138,7 @@ def parse_name(name: str, kinds: Kinds) -> tuple[str, str]:
         raise InputError(f"The path '{printable(path)}' is not valid UTF-8: rename its folders, or give a link to it")
     if not os.path.isdir(expanded):
         raise InputError(f"No folder at {path!r}; {kind.name}: needs the path of a folder")
-    if kind.name == FOLDER:
+    if kind.name == FOLDER and needs_classes:
         find_class_folders(expanded)
     return kind.name, ",".join([expanded, *(f"{key}={value}" for key, value in options.items())])
 

@@ -18,6 +18,7 @@ from keras_widerresnet.files import replacing
 from keras_widerresnet.options import did_you_mean
 from keras_widerresnet.structures import Structure, same_network
 from keras_widerresnet.weights.checksums import check_known, checksums, recognise
+from keras_widerresnet.weights.hubs import local_weights
 from keras_widerresnet.weights.keras_file import read_keras_weights
 from keras_widerresnet.weights.layers import LayerArrays
 from keras_widerresnet.weights.official import layer_arrays
@@ -43,7 +44,8 @@ def find_weights(
     """Returns the arrays that `weights` names, for a network of the given kind.
 
     Args:
-        weights: `"imagenet"`, a name of `PRETRAINED`, or the path of a `.weights.h5`, `.keras` or original file.
+        weights: `"imagenet"`, a name of `PRETRAINED`, the path of a `.weights.h5`, `.keras` or original file, or the place of such a
+            file on a hub (`hubs.local_weights`).
         structure: the network's structure.
         include_top: whether a classifier is needed; if not, the weights may belong to either kind of network, or be features only.
         activation, pool_padding: options with which the network is built.
@@ -54,7 +56,7 @@ def find_weights(
     Raises:
         InputError: if nothing has that name, the weights belong to another network, or they cannot be found, read or downloaded.
     """
-    text = str(weights)
+    text = local_weights(str(weights))
     record = find_record(text, structure)
     if record is None:
         if text.endswith(KERAS_SUFFIXES):

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.limits import MAX_PIXELS
-from keras_widerresnet.data.problems import UNREADABLE, unreadable_records
+from keras_widerresnet.data.problems import UNREADABLE, cannot_be_read, unreadable_records
 from keras_widerresnet.data.sources.entries import is_junk, problem_of_file
 from keras_widerresnet.data.sources.parts import check_two_classes
 from keras_widerresnet.data.split import ImageData, ShardedSplit, record_names
@@ -93,7 +93,7 @@ def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shard
         overwrite: whether to replace an existing folder of shards.
 
     Raises:
-        InputError: if the folder exists, or there are fewer images than shards.
+        InputError: if the folder exists, there are fewer images than shards, or an image cannot be read; the message names it.
     """
     root = pathlib.Path(path)
     if root.exists() and not (overwrite and (root / INDEX_FILE).is_file()):
@@ -105,8 +105,11 @@ def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shard
     with replacing(root) as temporary:
         temporary.mkdir(parents=True)
         shuffled = data.train.shuffled(0, batch_size=1).map(lambda _, raw, label: (raw, label)).take(data.train.size)
-        records |= _write_shards(shuffled, data.train.size, temporary, "train", train_shards)
-        records |= _write_shards(data.test.ordered(), data.test.size, temporary, "validation", test_shards)
+        try:
+            records |= _write_shards(shuffled, data.train.size, temporary, "train", train_shards)
+            records |= _write_shards(data.test.ordered(), data.test.size, temporary, "validation", test_shards)
+        except UNREADABLE as error:
+            raise cannot_be_read(data, error) from None
         _write_index(temporary, data.class_names, 0, records)
         if root.exists():
             remove(root)

@@ -9,12 +9,14 @@ from keras_widerresnet.data.names import CLASSIFICATION, describe
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import ModelOptions
 from keras_widerresnet.options import DATA, OUTPUT, TESTING, check, documented, option, part_of, redefined
-from keras_widerresnet.protocols import CROPS, INTERPOLATIONS
+from keras_widerresnet.protocols import CROPS, INTERPOLATIONS, view_count
 from keras_widerresnet.serving.config import SERVER, ServerOptions
 from keras_widerresnet.training.config import AUGMENTATION, NETWORK, BaseAugmentation, RunConfig
 
 TRAINING_CROPS = ("center", "padded", "random_sized")
 DATA_HELP = describe(CLASSIFICATION)
+POOLED = "pooled"
+FEATURES = (POOLED, *(f"stage{stage}" for stage in range(2, 8)))
 
 
 @documented
@@ -105,30 +107,53 @@ class EvaluationConfig(ModelOptions):
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictionConfig(ModelOptions, ServerOptions):
-    """Prediction of the top classes of a few images, by a local network or, with `server`, by a server.
+    """Prediction of the top classes of a few images, by a local network or, with `server`, by a server; or, with `data`, of many images.
 
     Raises:
-        InputError: for a value out of range.
+        InputError: for a value out of range, or contradictory values.
     """
 
-    images: tuple[str, ...] = option(help="IMAGE", group=DATA, is_positional=True)
+    images: tuple[str, ...] = option((), help="IMAGE", group=DATA, is_positional=True)
+    data: str = option(
+        "", help=f"instead of IMAGE: every image in a folder, at any depth, or the test images of a data set: {DATA_HELP}", group=DATA
+    )
     max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_PIXELS)
     weights: str = redefined(ModelOptions, "weights", "imagenet")
     crop_size: int = option(
         0, help="pixels of the shorter side and of the crop; 0 for the published protocol or the network's own size", group=TESTING, least=0
     )
     interpolation: str = redefined(EvaluationConfig, "interpolation", "bicubic")
-    top: int = option(5, help="number of classes shown per image", group=OUTPUT, least=1)
+    scales: tuple[int, ...] = redefined(EvaluationConfig, "scales", ())
+    crops: str = redefined(EvaluationConfig, "crops", "center")
+    flip: bool = redefined(EvaluationConfig, "flip", False)
+    top: int = option(5, help="number of classes per image", group=OUTPUT, least=1)
     class_names: str = option("", help="text file with one class name per line; empty for the network's own", group=OUTPUT)
-    output: str = option("", help="path of a contact sheet (.png) to write", group=OUTPUT)
-    overwrite: bool = option(False, help="replace an existing contact sheet", group=OUTPUT)
-    batch_size: int = option(16, help="images per request", group=SERVER, least=1)
+    features: str = option(
+        "",
+        help="with --data: features to write too, pooled (the classifier's input) or a stage's map; empty for none",
+        group=OUTPUT,
+        choices=("", *FEATURES),
+    )
+    output: str = option("", help="path of a contact sheet (.png) to write or, with --data, of a table (.parquet)", group=OUTPUT)
+    overwrite: bool = option(False, help="replace an existing output", group=OUTPUT)
+    shard_size: int = option(4096, help="with --data: number of images after which a part of the table is saved", group=OUTPUT, least=1)
+    strategy: str = option("mirrored", help="with --data: tf.distribute strategy", group=TESTING, choices=("mirrored", "one_device", "tpu"))
+    batch_size: int = option(16, help="images per request to a server; with --data, views per step, of all devices", group=TESTING, least=1)
     retries: int = option(3, help="number of retries if the server cannot be reached", group=SERVER, least=0)
 
     def __post_init__(self):
         check(self)
-        if self.output and not self.output.endswith(".png"):
-            raise InputError(f"--output must be a .png file. Received: {self.output!r}")
+        wanted = ".parquet" if self.data else ".png"
+        if (self.output or self.data) and not self.output.endswith(wanted):
+            raise InputError(f"--output must be a {wanted} file. Received: {self.output!r}")
+        if bool(self.images) == bool(self.data):
+            raise InputError(f"give either at least one IMAGE or --data. Received: {'both' if self.data else 'neither'}")
+        if self.data and self.server:
+            raise InputError("--data needs a local network. Received: --server")
+        if not self.data and (self.scales or self.flip or self.features or self.crops != "center"):
+            raise InputError("--scales, --crops, --flip and --features need --data")
+        if self.features.startswith("stage") and (len(self.scales) > 1 or view_count(self.crops, self.flip) > 1):
+            raise InputError(f"--features={self.features} needs a single view of each image; --features=pooled is averaged over the views")
 
 
 @documented

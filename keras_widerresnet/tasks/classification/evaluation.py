@@ -23,7 +23,7 @@ from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.protocols import ClassificationProtocol
 from keras_widerresnet.reporting import markdown_table, settings_table, write_csv
 from keras_widerresnet.runs import CLASSIFICATION_EVALUATION, PER_CLASS_FILE, PREDICTIONS_FILE, REPORT_FILE, RESULTS_FILE
-from keras_widerresnet.tasks.classification.config import EvaluationConfig
+from keras_widerresnet.tasks.classification.config import EvaluationConfig, PredictionConfig
 from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.tasks.classification.network import Classifier, load_classifier
 from keras_widerresnet.tasks.classification.views import protocol_views
@@ -96,7 +96,7 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
     protocol_of_options(config, None)
     network = load_classifier(config)
     protocol = protocol_of_options(config, network)
-    _check_sizes(network, config.weights, protocol)
+    check_sizes(network, config.weights, protocol)
     images = load_data(config.data, convert_rgb=True, verify=False, max_pixels=config.max_pixels)
     if network.classes != images.classes:
         raise InputError(
@@ -123,7 +123,7 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
     return found
 
 
-def protocol_of_options(config: EvaluationConfig, network: Classifier | None) -> ClassificationProtocol:
+def protocol_of_options(config: EvaluationConfig | PredictionConfig, network: Classifier | None) -> ClassificationProtocol:
     """Returns the test protocol: the options or, without scales, those of the published protocol or the network's own size.
 
     Args:
@@ -169,7 +169,7 @@ def mean_probabilities(
                 outputs = np.asarray(network.predict(images.reshape(-1, *images.shape[2:])), np.float64)
                 if not np.isfinite(outputs).all():
                     raise InputError("The network's outputs are NaN or infinite: its weights are damaged or belong to another network")
-                are_logits = not _are_probabilities(outputs) if are_logits is None else are_logits
+                are_logits = not are_probabilities(outputs) if are_logits is None else are_logits
                 outputs = softmax(outputs, axis=1) if are_logits else outputs
                 rows = slice(first, first + len(images))
                 probabilities[rows] += outputs.reshape(len(images), protocol.count, -1).sum(axis=1)
@@ -211,7 +211,8 @@ def _own_scale(network: Classifier, weights: str) -> int:
     raise InputError(f"{weights!r} accepts images of any size and specifies none: give --scales, or its structure with --model")
 
 
-def _check_sizes(network: Classifier, weights: str, protocol: ClassificationProtocol) -> None:
+def check_sizes(network: Classifier, weights: str, protocol: ClassificationProtocol) -> None:
+    """Raises `InputError` if a network does not accept the crops of a protocol; `weights` is its name in the message."""
     for size in protocol.sizes:
         if network.size not in (None, size):
             raise InputError(f"{weights!r} accepts only images of {network.size} pixels: give --crop_size={network.size}. Received: {size}")
@@ -245,7 +246,8 @@ def _batches(data: ImageData, protocol: ClassificationProtocol, scale: int, imag
         raise cannot_be_read(data, error) from None
 
 
-def _are_probabilities(outputs: np.ndarray) -> bool:
+def are_probabilities(outputs: np.ndarray) -> bool:
+    """Whether a network's outputs (images, classes) are probabilities; otherwise they are logits."""
     return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=SUM_TOLERANCE))
 
 

@@ -37,6 +37,7 @@ class Classifier:
         structure: the network's structure; None if unknown.
         pool_padding, width: further arguments of the network; None if unknown.
         preprocessing: the preprocessing that `predict` applies first, one of `models.PREPROCESSINGS`.
+        network: the Keras model, which expects preprocessed images; None for a SavedModel.
     """
 
     predict: Callable[[np.ndarray], np.ndarray]
@@ -47,6 +48,7 @@ class Classifier:
     pool_padding: str | None = None
     width: float | None = None
     preprocessing: str = models.RELEASE_PREPROCESSING
+    network: keras.Model | None = None
 
     @property
     def record(self) -> Pretrained | None:
@@ -93,7 +95,7 @@ def load_classifier(options: ModelOptions) -> Classifier:
         return network.predict_on_batch(pixels if as_they_are else normalise(pixels))
 
     done = models.NO_PREPROCESSING if as_they_are else models.RELEASE_PREPROCESSING
-    found = Classifier(predict, network.output_shape[-1], size, source, structure, preprocessing=done)
+    found = Classifier(predict, network.output_shape[-1], size, source, structure, preprocessing=done, network=network)
     if source.kind in (models.RUN, models.KERAS_FILE):
         width, padding = source.facts.width, source.facts.pool_padding or None
     else:
