@@ -14,7 +14,7 @@ _STEMS = ("conv1a.weight", "mod1.conv1.weight")  # of psa, and of InPlace-ABN an
 _USUAL_STATES = ("state_dict", "model_state_dict", "model")  # preferred if a checkpoint contains several
 _MOST_LEVELS = 5
 # Bounds for hostile files, in which one dict may stand in many places.
-_MOST_ENTRIES = 1_000_000
+_MOST_ENTRIES = 200_000
 _MOST_NAME_LENGTH = 1024
 
 

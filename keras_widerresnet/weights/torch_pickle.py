@@ -19,7 +19,7 @@ from keras_widerresnet.errors import InputError
 
 BFLOAT16 = "bfloat16"
 # Bounds time and memory for a hostile pickle; a checkpoint of 300 tensors with its optimizer has 50,000 opcodes.
-MOST_OPCODES = 1_000_000
+MOST_OPCODES = 500_000
 MOST_DIMENSIONS = 32  # supported by every NumPy release
 MOST_KEY_LENGTH = 64  # of a storage; PyTorch's are decimal numbers
 _DTYPES = {
