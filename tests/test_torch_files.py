@@ -271,6 +271,13 @@ def test_other_pickles_that_pytorch_does_not_write(content, wrap, tmp_path):
         read_original(made(tmp_path, wrap(content[1])))
 
 
+def test_a_name_of_several_lines_is_told_in_one(tmp_path):
+    content = b"\x80\x04" + b"\x8c\x05a\nb\x1bc" + b"\x8c\x01d" + b"\x93."
+    with pytest.raises(InputError, match=r"contains a a\\nb\\x1bc\.d, which is more than tensors") as caught:
+        read_original(made(tmp_path, zipped(content)))
+    assert "\n" not in str(caught.value)
+
+
 def test_attributes_of_a_state_dict_are_dropped(tmp_path):
     """PyTorch's `_metadata`; `__class__` has no effect either."""
     attributes = b"}(U\x09__class__U\x01aU\x06updateNub"

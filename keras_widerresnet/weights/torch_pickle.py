@@ -264,8 +264,9 @@ class Machine:
     def _named(self, module: Any, name: Any) -> None:
         found = _GLOBALS.get(f"{module} {name}")
         if found is None:
+            called = repr(f"{str(module)[:100]}.{str(name)[:100]}")[1:-1]  # in one line, whatever it contains
             raise InputError(
-                f"{str(self._path)!r} contains a {str(module)[:100]}.{str(name)[:100]}, which is more than tensors and is not loaded: "
+                f"{str(self._path)!r} contains a {called}, which is more than tensors and is not loaded: "
                 "with the software that wrote the file, save the network's state_dict() alone"
             )
         self._stack.append(found)
