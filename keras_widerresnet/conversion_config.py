@@ -19,7 +19,10 @@ class ConversionConfig:
         InputError: if a value is out of range.
     """
 
-    source: str = option(help="official .params file, PyTorch state dict (psa or InPlace-ABN names) or resnet38d-tf's .h5", group=MODEL)
+    source: str = option(
+        help="official .params, PyTorch or .safetensors state dict (names of psa, InPlace-ABN or NVIDIA), resnet38d-tf's .h5, or .keras",
+        group=MODEL,
+    )
     model: str = option(
         "",
         help="A, A1, A2 ... or a structure; or a pretrained name such as imagenet-a1, whose checksum the file must then have; "

@@ -32,6 +32,7 @@ import hypothesis
 import keras
 import numpy as np
 import requests
+import safetensors.numpy
 import tensorflow as tf
 import test_mxnet_params
 from absl import flags
@@ -599,6 +600,50 @@ def grpc_request_inputs() -> st.SearchStrategy:
     return damaged(made)
 
 
+def stored(pattern: str) -> list[bytes]:
+    """Files that PyTorch and safetensors wrote, see tests/data/README.md."""
+    return [path.read_bytes() for path in sorted((ROOT / "tests" / "data" / "torch").glob(pattern))]
+
+
+def safetensors_files() -> list[bytes]:
+    """With the names of InPlace-ABN's and NVIDIA's networks."""
+    files = []
+    for norm in ("bn1", "bn1.0"):
+        names = ["mod1.conv1.weight", "mod7.block1.convs.conv3.weight", "classifier.fc.weight", "classifier.fc.bias"]
+        names += [f"mod2.block1.{norm}.{suffix}" for suffix in ("weight", "bias", "running_mean", "running_var")]
+        files.append(safetensors.numpy.save({f"module.{name}": np.ones(4, np.float32) for name in names}))
+    return files
+
+
+def torch_pickle(data: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """The pickle in an archive of PyTorch's; what stands behind it moves on with it."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
+    return zip_member(name)(data)
+
+
+def safetensors_header(data: bytes) -> tuple[bytes, Callable[[bytes], bytes]]:
+    """The header of a `.safetensors` file, with its length right again."""
+    (length,) = struct.unpack("<Q", data[:8])
+    return data[8 : 8 + length], lambda edited: struct.pack("<Q", len(edited)) + edited + data[8 + length :]
+
+
+def seeded(files: list[bytes], *within: Callable[[bytes], tuple[bytes, Callable[[bytes], bytes]]]) -> st.SearchStrategy:
+    """As `damaged`, with edits that follow from one number: several times as many inputs a second, which do not shrink."""
+
+    def made(seed: int) -> bytes:
+        numbers = random.Random(seed)
+        data, put_back = numbers.choice(files), bytes
+        if (way := numbers.randrange(len(within) + 1)) > 0:
+            data, put_back = within[way - 1](data)
+        edited = bytearray(data)
+        for _ in range(numbers.randint(0, 4)):
+            _edit(edited, files, numbers.choice(EDITS), numbers.randrange(4096), numbers.randrange(256), numbers.randrange(256))
+        return put_back(bytes(edited))
+
+    return st.integers(0, 2**62).map(made)
+
+
 def mxnet_inputs() -> st.SearchStrategy:
     files = [path.read_bytes() for path in test_mxnet_params.TINY.values()]
     return st.integers(0, 2**32).map(lambda seed: test_mxnet_params.mutated(random.Random(seed), files))
@@ -612,7 +657,12 @@ TARGETS = {
     "IDX files": Target(lambda: st.tuples(st.integers(0, 3), damaged(idx_files(), (gzipped,))), idx_folders),
     ".params": Target(mxnet_inputs, lambda: file_reader("net.params", read_original)),
     ".h5": Target(lambda: damaged(h5_files()), lambda: file_reader("net.h5", read_original)),
-    ".pth": Target(lambda: damaged(torch_files()), lambda: file_reader("net.pth", read_original), "torch"),
+    ".pth, zip": Target(lambda: seeded(stored("*_zip.pth"), torch_pickle), lambda: file_reader("net.pth", read_original)),
+    ".pth, legacy": Target(lambda: seeded(stored("*_legacy.pth")), lambda: file_reader("net.pth", read_original)),
+    ".safetensors": Target(
+        lambda: seeded([*stored("*.safetensors"), *safetensors_files()], safetensors_header),
+        lambda: file_reader("net.safetensors", read_original),
+    ),
     ".weights.h5": Target(lambda: damaged(saved(".weights.h5")), lambda: file_reader("net.weights.h5", read_keras_weights)),
     ".keras": Target(
         lambda: damaged(saved(".keras"), (zip_member("config.json"), zip_member("model.weights.h5"))),
@@ -629,17 +679,6 @@ TARGETS = {
     "requests over REST": Target(rest_request_inputs, rest_requests),
     "requests over gRPC": Target(grpc_request_inputs, grpc_requests, "tensorflow_serving"),
 }
-
-
-def torch_files() -> list[bytes]:
-    import torch
-
-    files = []
-    for new in (True, False):
-        output = io.BytesIO()
-        torch.save({"conv1a.weight": torch.zeros(4, 3, 3, 3)}, output, _use_new_zipfile_serialization=new)
-        files.append(output.getvalue())
-    return files
 
 
 # A run

@@ -7,14 +7,13 @@ import logging
 import os
 import pathlib
 import shutil
-import sys
-import types
 
 import h5py
 import keras
 import numpy as np
 import pytest
 from conftest import reference_array
+from safetensors.numpy import save_file
 from test_convert import write_resnet38d_tf
 
 import keras_widerresnet as kw
@@ -29,6 +28,7 @@ from keras_widerresnet.weights import PRETRAINED, original, read_original, regis
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.mxnet_params import write_params
 from keras_widerresnet.weights.official import layer_arrays, official_shapes
+from keras_widerresnet.weights.state_dict import find_state
 
 WIDTH = 0.0625
 TINY = "28-0-1-1-1-1-1-1"
@@ -77,7 +77,6 @@ def torch_file(tmp_path, monkeypatch):
     def make(state, name="net.pth"):
         (tmp_path / name).write_bytes(b"PK\x03\x04 and so on")
         monkeypatch.setattr(original, "_read_torch", lambda path: state)
-        monkeypatch.setattr("keras_widerresnet.cli.checks.require", lambda *_: None)
         return tmp_path / name
 
     return make
@@ -215,40 +214,19 @@ def test_inplace_abn_files_with_extra_names(torch_file, caplog):
         kw.WiderResNet(TINY, weights=path, **FEATURES)
 
 
-class Tensor:
-    """What is read of PyTorch's, over a NumPy array."""
-
-    def __init__(self, array):
-        self.array = np.asarray(array)
-
-    def detach(self):
-        return self
-
-    def is_floating_point(self):
-        return self.array.dtype.kind == "f"
-
-    def float(self):
-        return Tensor(self.array.astype(np.float32))
-
-    def numpy(self):
-        return self.array
-
-
-def test_tensors_become_arrays(tmp_path, monkeypatch):
-    """Of half precision as float32; whole numbers are refused, not made weights."""
-    state = {name: Tensor(array.astype(np.float16)) for name, array in psa().items()}
-    torch = types.SimpleNamespace(Tensor=Tensor, load=lambda *_, **__: {"epoch": 1, "state_dict": state})
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    (tmp_path / "net.pth").write_bytes(b"PK\x03\x04 and so on")
-    found = read_original(tmp_path / "net.pth")
-    assert found.kind == "psa" and {array.dtype for array in found.parameters.values()} == {np.dtype(np.float32)}
-    state["b4.conv_branch2a.weight"] = Tensor(np.ones(psa()["b4.conv_branch2a.weight"].shape, np.int8))
+def test_tensors_become_float32(torch_file):
+    """Of half and of double precision; whole numbers are refused, not made weights."""
+    for dtype in (np.float16, np.float64):
+        found = read_original(torch_file({name: array.astype(dtype) for name, array in psa().items()}))
+        assert found.kind == "psa" and {array.dtype for array in found.parameters.values()} == {np.dtype(np.float32)}
+        np.testing.assert_array_equal(found.parameters["bn7_gamma"], official()["bn7_gamma"].astype(dtype).astype(np.float32))
+    path = torch_file(psa() | {"b4.conv_branch2a.weight": np.ones(psa()["b4.conv_branch2a.weight"].shape, np.int8)})
     with pytest.raises(InputError, match=r"res4a_branch2a \(b4\.conv_branch2a\.weight\): values of type int8"):
-        kw.WiderResNet(TINY, weights=tmp_path / "net.pth", **FEATURES)
+        kw.WiderResNet(TINY, weights=path, **FEATURES)
 
 
 def state_in(content):
-    return original.find_state(content, lambda value: isinstance(value, np.ndarray), pathlib.Path("net.pth"))
+    return find_state(content, lambda value: isinstance(value, np.ndarray), pathlib.Path("net.pth"))
 
 
 def test_state_dicts_are_found_inside_checkpoints():
@@ -270,9 +248,72 @@ def test_state_dicts_are_found_inside_checkpoints():
         ({}, "is not a PyTorch state dict"),
         ({"epoch": 3}, "is not a PyTorch state dict"),
         ({"student": state, "teacher": state}, "several state dicts, 'student', 'teacher'"),
+        ({"a": {"x.weight": np.ones(1)}, "b": {"x.weight": np.ones(1)}}, "several state dicts, 'a', 'b'"),
     ):
         with pytest.raises(InputError, match=words):
             state_in(content)
+
+
+def test_a_network_saved_in_parts_is_one(torch_file, caplog):
+    """As the InPlace-ABN release saved its network for Vistas: the backbone is read, the head's own names are told."""
+    state = {inplace_abn_name(name): array for name, array in official().items()}
+    parts = {"body": state, "head": {"red_conv.weight": np.ones((4, 8, 1, 1))}, "cls": {"weight": np.ones((65, 4)), "bias": np.ones(65)}}
+    for content in ({"state_dict": parts, "training_meta": {"epoch": 1}}, parts, {"epoch": 1, "net": {"module": parts}}):
+        joined = state_in(content)
+        assert set(joined) == {f"body.{name}" for name in state} | {"head.red_conv.weight", "cls.weight", "cls.bias"}
+    path = torch_file(joined)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        network = kw.WiderResNet(TINY, weights=path, pool_padding="symmetric", activation="leaky_relu", **FEATURES)
+    assert ["head.red_conv.weight, cls.weight, cls.bias" in line for line in caplog.messages] == [True]
+    np.testing.assert_array_equal(network.get_layer("conv1a").get_weights()[0], official()["conv1a_weight"].transpose(2, 3, 1, 0))
+    found = read_original(path)
+    assert found.kind == "inplace_abn" and found.own_names["bn7_gamma"] == "body.bn_out.weight"
+
+
+def test_one_known_network_among_others_is_taken():
+    state = {"conv1a.weight": np.ones(1), "bn7.bias": np.ones(1)}
+    joined = state_in({"generator": state, "critic": {"conv.weight": np.ones(1)}})
+    assert set(joined) == {"generator.conv1a.weight", "generator.bn7.bias", "critic.conv.weight"}
+
+
+def nvidia_name(name):
+    """As InPlace-ABN's, with an `nn.Sequential` of batch norm and ReLU in the place of each norm."""
+    own = inplace_abn_name(name)
+    layer, _, suffix = own.rpartition(".")
+    return f"{layer}.0.{suffix}" if layer.rpartition(".")[2].startswith("bn") else own
+
+
+def test_nvidia_files(tmp_path):
+    """Scales keep their signs, and the variance takes up the difference of both ε; here from a .safetensors file."""
+    parameters = official(classes=7)
+    parameters["bn4a_branch2a_gamma"] = -parameters["bn4a_branch2a_gamma"]
+    state = {f"module.{nvidia_name(name)}": array for name, array in parameters.items()}
+    assert "module.mod4.block1.convs.bn2.0.running_var" in state and "module.bn_out.0.weight" in state
+    save_file(state, tmp_path / "net.safetensors")
+    network = kw.WiderResNet(TINY, weights=tmp_path / "net.safetensors", classes=7, pool_padding="symmetric", **OPTIONS)
+    gamma, beta, mean, variance = network.get_layer("bn4a_branch2a").get_weights()
+    for suffix, found in (("gamma", gamma), ("beta", beta), ("moving_mean", mean)):
+        np.testing.assert_array_equal(found, parameters[f"bn4a_branch2a_{suffix}"])
+    np.testing.assert_allclose(variance, parameters["bn4a_branch2a_moving_var"] + 1e-5 - 1.001e-5, rtol=1e-6)
+    np.testing.assert_array_equal(network.get_layer("linear7").get_weights()[0], parameters["linear7_weight"].T)
+    found = read_original(tmp_path / "net.safetensors")
+    assert (found.kind, found.activation, found.pool_padding, found.classes) == ("nvidia", "relu", "symmetric", 7)
+
+
+def test_nvidia_segmentation_networks_have_no_norm_behind_b7(tmp_path, caplog):
+    """It becomes the identity: γ / sqrt(variance + ε) is 1, and nothing is shifted."""
+    state = {nvidia_name(name): array for name, array in official().items() if not name.startswith("bn7_")}
+    heads = {"aspp.features.0.0.weight": (4, 256, 1, 1), "dsn1.bias": (1,), "res1.bn1.weight": (64,), "final_seg.1.running_var": (4,)}
+    save_file(state | {name: np.ones(shape, np.float32) for name, shape in heads.items()}, tmp_path / "net.safetensors")
+    with caplog.at_level(logging.WARNING):
+        network = kw.WiderResNet(TINY, weights=tmp_path / "net.safetensors", pool_padding="symmetric", **FEATURES)
+    gamma, beta, mean, variance = network.get_layer("bn7").get_weights()
+    np.testing.assert_allclose(gamma / np.sqrt(variance + 1.001e-5), 1, rtol=2e-7)
+    assert not beta.any() and not mean.any()
+    assert any("bn7 becomes the identity" in line for line in caplog.messages)
+    (line,) = [line for line in caplog.messages if "are ignored" in line]
+    assert all(name in line for name in heads)
 
 
 @pytest.mark.parametrize(
@@ -362,6 +403,19 @@ def test_commands_take_kerases_h5_files(saved, tmp_path):
         load_classifier(ModelOptions(weights=str(folder / "renamed.h5")))
     loaded = load_classifier(ModelOptions(weights=str(folder / "renamed.h5"), model=TINY, width=WIDTH))
     assert loaded.classes == 5
+
+
+def test_keras_archives_are_converted(saved, tmp_path):
+    """What the whole network says of itself is kept, as for an .h5 file."""
+    folder, network = saved
+    convert(folder / "net.keras", TINY, tmp_path / "out.weights.h5", WIDTH)
+    found = find_source(str(tmp_path / "out.weights.h5")).facts
+    assert found == Facts(TINY, WIDTH, "symmetric", "leaky_relu", "classification", 5)
+    main(["convert", f"--source={folder / 'nested.keras'}", f"--model={TINY}", f"--width={WIDTH}", f"--output={tmp_path / 'b.weights.h5'}"])
+    for name in ("out.weights.h5", "b.weights.h5"):
+        loaded = kw.WiderResNet(TINY, weights=tmp_path / name, classes=5, activation="leaky_relu", pool_padding="symmetric", **OPTIONS)
+        for expected, value in zip(network.get_weights(), loaded.get_weights(), strict=True):
+            np.testing.assert_array_equal(expected, value)
 
 
 def test_an_archive_of_another_name_says_which_suffix_to_give(saved):

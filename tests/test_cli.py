@@ -99,7 +99,6 @@ BAD = [
     (["export", "--weights=DIGITS", "--output=OUT", "--onnx"], "needs tf2onnx", 'pip install ".[onnx]"'),
     (["export", "--weights=DIGITS", "--output=DIGITS/../1"], "exists; --overwrite replaces it", ""),
     (["predict", "IMAGE", "--weights=DIGITS", "--output=DIGITS/curves.png"], "exists; --overwrite replaces it", ""),
-    (["convert", "--source=TORCH", "--model=A1", "--output=OUT.weights.h5"], "is a PyTorch file", "pip install torch"),
     (["convert", "--source=missing.params", "--model=A1"], "No weights file can be read", ""),
     (["analyze", "DIGITS/../1", "--data=digits", "--output_dir=OUT"], "is a SavedModel version", "use the run"),
     (["compare-runs", "missing"], "not the directory of a finished run", ""),
@@ -109,7 +108,7 @@ BAD = [
 ALL_BAD = """
 import importlib.util, json, sys
 found = importlib.util.find_spec
-absent = ("keras_cv", "tf2onnx", "torch")
+absent = ("keras_cv", "tf2onnx")
 importlib.util.find_spec = lambda name, *rest: None if name in absent else found(name, *rest)
 from keras_widerresnet.cli import main
 for arguments in json.load(open(sys.argv[1])):
@@ -125,8 +124,7 @@ print(*(name for name in ("tensorflow", "keras", "torch", "jax") if name in sys.
 
 def test_what_flags_alone_get_wrong_is_one_line_without_tensorflow_and_creates_nothing(tmp_path):
     (tmp_path / "image.jpg").write_bytes(next(iter(REAL_PHOTOGRAPHS.values())))
-    (tmp_path / "torch.pth").write_bytes(b"PK\x03\x04 and so on")
-    names = {"OUT": "out", "DIGITS": str(DIGITS / "run"), "IMAGE": str(tmp_path / "image.jpg"), "TORCH": str(tmp_path / "torch.pth")}
+    names = {"OUT": "out", "DIGITS": str(DIGITS / "run"), "IMAGE": str(tmp_path / "image.jpg")}
 
     def filled(argument):
         for name, path in names.items():
@@ -255,7 +253,7 @@ OF_TASK = {"evaluate": "classification", "predict": "classification", "evaluate-
 def refusal(command, task, kind):
     """Words of the one line that refuses a model, or nothing where the command takes it."""
     if command == "convert":
-        words = {"keras": "already a Keras file", "weights": "already a Keras file", "original": ""}
+        words = {"keras": "", "weights": "already a Keras file", "original": ""}
         return words.get(kind, "conversion needs an original file")
     if kind == "saved_model" and command in ("export", "analyze", "train", "train-segmentation"):
         return "is a SavedModel version, which this command does not accept: use the run"

@@ -84,6 +84,9 @@ def torch_network(structure, naming, halving, activation):
             x = nn.functional.batch_norm(x, self.running_mean, self.running_var, weight, self.bias, False, 0.0, self.eps)
             return nn.functional.leaky_relu(x, 0.01) if activation == "leaky_relu" else nn.functional.relu(x)
 
+    def norm_of(channels):
+        return nn.Sequential(nn.BatchNorm2d(channels), nn.ReLU()) if naming.get("sequential") else Norm(channels)
+
     class Block(nn.Module):
         def __init__(self, unit):
             super().__init__()
@@ -96,7 +99,7 @@ def torch_network(structure, naming, halving, activation):
                 stride = unit.stride if i == 0 else 1
                 padding = unit.dilations[i] * (kernel // 2)
                 layers = {
-                    norm: Norm(channels[i]),
+                    norm: norm_of(channels[i]),
                     conv: nn.Conv2d(channels[i], channels[i + 1], kernel, stride, padding, unit.dilations[i], bias=False),
                 }
                 for name, layer in layers.items():
@@ -131,7 +134,7 @@ def torch_network(structure, naming, halving, activation):
                 if isinstance(item, Unit):
                     naming["place"](self, item.name, step)
                 self.steps.append(step)
-            last = Norm(512)
+            last = norm_of(512)
             naming["place"](self, "last", last)
             self.steps.append(last)
             if naming["classifier"]:
@@ -189,6 +192,7 @@ INPLACE_ABN = {
     "classifier": True,
     "place": place_like_inplace_abn,
 }
+NVIDIA = INPLACE_ABN | {"sequential": True}
 
 
 def assert_close(ours, theirs):
@@ -230,18 +234,53 @@ def test_inplace_abn_network_in_pytorch(tmp_path, image, wrapped):
         kw.WideResNetA(weights=str(path), **options)
 
 
-def test_pytorch_file_with_code_is_refused(tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.save({"network": torch.nn.Linear(2, 2)}, tmp_path / "pickled.pth")
-    with pytest.raises(ValueError, match="damaged or contains more than tensors"):
-        read_original(tmp_path / "pickled.pth")
+def theirs_of(torch, network, x):
+    with torch.no_grad():
+        outputs = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    return outputs.transpose(0, 2, 3, 1) if outputs.ndim == 4 else outputs
 
 
-def test_without_pytorch_its_files_say_what_is_needed(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "a.pth").write_bytes(b"PK\x03\x04 and more")
-    with pytest.raises(ValueError, match="pip install torch"):
-        read_original(tmp_path / "a.pth")
+def test_nvidia_network_in_pytorch(tmp_path, image):
+    """The ImageNet network behind its segmentation networks: A2, plain batch norms with scales of both signs and an ε of 1e-5."""
+    torch, network = torch_network(STRUCTURES["A2"], NVIDIA, "pool", "relu")
+    with torch.no_grad():
+        network.bn_out[0].running_var.mul_(1e-6)  # where another ε would change the outputs by 5e-4
+    path = tmp_path / "wider_resnet38.pth.tar"
+    torch.save({"state_dict": {f"module.{key}": value for key, value in network.state_dict().items()}, "epoch": 90}, path)
+    assert "module.mod5.block1.convs.bn2.0.running_var" in torch.load(path)["state_dict"]
+    assert read_original(path).kind == "nvidia"
+    convert(path, "A2", tmp_path / "ours.weights.h5", width=WIDTH)
+    assert find_source(str(tmp_path / "ours.weights.h5")).facts == Facts("A2", WIDTH, "symmetric", "relu", "classification", 10)
+    x = image(SIZE, SIZE + 11)
+    options = {"width": WIDTH, "classes": 10, "classifier_activation": None, "input_shape": (None, None, 3), "pool_padding": "symmetric"}
+    theirs = theirs_of(torch, network, x)
+    for weights in ("ours.weights.h5", path.name):
+        assert_close(kw.WideResNetA2(weights=str(tmp_path / weights), **options).predict_on_batch(x), theirs)
+
+
+@pytest.mark.parametrize("of", ["nvidia", "vistas"])
+def test_backbones_of_segmentation_networks_in_pytorch(tmp_path, image, caplog, of):
+    """NVIDIA's (and GSCNN's) in the legacy format, without a norm behind B7; the InPlace-ABN release's for Vistas, saved in parts."""
+    kind, activation = (NVIDIA, "relu") if of == "nvidia" else (INPLACE_ABN, "leaky_relu")
+    torch, network = torch_network(STRUCTURES["A2"], kind | {"classifier": False}, "pool", activation)
+    head = {"head.red_conv.weight": torch.ones(4, 8, 1, 1), "cls.weight": torch.ones(65, 4, 1, 1), "cls.bias": torch.ones(65)}
+    if of == "nvidia":
+        network.steps[-1] = torch.nn.ReLU()
+        state = {key: value for key, value in network.state_dict().items() if not key.startswith("bn_out")}
+        state = {f"module.{key}": value for key, value in (state | {"aspp.features.0.0.weight": torch.ones(4, 512, 1, 1)}).items()}
+        saved, left = {"state_dict": state, "optimizer": {"state": {}}, "mean_iu": np.float64(0.8)}, ["module.aspp.features.0.0.weight"]
+    else:
+        parts = {part: {key.partition(".")[2]: value for key, value in head.items() if key.startswith(part)} for part in ("head", "cls")}
+        saved, left = {"state_dict": {"body": network.state_dict(), **parts}, "training_meta": {"epoch": 1}}, list(head)
+    path = tmp_path / "net.pth"
+    torch.save(saved, path, _use_new_zipfile_serialization=of == "vistas")
+    x = image(SIZE, SIZE + 11)
+    options = {"include_top": False, "width": WIDTH, "input_shape": (None, None, 3), "pool_padding": "symmetric", "activation": activation}
+    with caplog.at_level("WARNING"):
+        ours = kw.WideResNetA2(weights=str(path), **options)
+    assert_close(ours.predict_on_batch(x), theirs_of(torch, network, x))
+    assert any(all(name in line for name in left) for line in caplog.messages)
+    assert any("bn7 becomes the identity" in line for line in caplog.messages) == (of == "nvidia")
 
 
 def write_resnet38d_tf(path, parameters):

@@ -10,7 +10,6 @@ from keras_widerresnet import models
 from keras_widerresnet.conversion_config import find_convertible
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.texts import read_class_names
-from keras_widerresnet.weights.first_bytes import TORCH, first_bytes
 from keras_widerresnet.weights.registry import PRETRAINED
 
 
@@ -38,8 +37,6 @@ def check_model(
         source.check_is_no_saved_model()
     if task and source.facts.task not in ("", task):
         raise InputError(f"{weights!r} is a {source.facts.task} network: use {instead}")
-    if source.kind == models.ORIGINAL_FILE and source.path:
-        _check_original(source.path)
     return source
 
 
@@ -53,12 +50,11 @@ def check_convertible(source: str, model: str) -> None:
     """Raises `InputError` if `source` cannot be converted, or `model` is neither a structure nor a pretrained name."""
     path = pathlib.Path(os.path.expanduser(source))
     if not os.path.isfile(path):
-        raise InputError(f"No weights file can be read at {source!r}: conversion needs an original file (.params, .pth, .h5)")
-    if path.name.endswith((".keras", ".weights.h5")):
+        raise InputError(f"No weights file can be read at {source!r}: conversion needs an original file (.params, .pth, .safetensors, .h5)")
+    if path.name.endswith(".weights.h5"):
         raise InputError(f"{source!r} is already a Keras file, which every command accepts: it needs no conversion")
     if model and model not in PRETRAINED:
         find_convertible(model)
-    _check_original(path)
 
 
 def say_protocol(options: models.ModelOptions) -> None:
@@ -94,8 +90,3 @@ def check_names_file(path: str) -> None:
     if path:
         check_file(os.path.expanduser(path), "file of class names")
         read_class_names(path)
-
-
-def _check_original(path: pathlib.Path) -> None:
-    if first_bytes(path).startswith(TORCH):
-        require("torch", f"{str(path)!r} is a PyTorch file: reading it", "pip install torch")

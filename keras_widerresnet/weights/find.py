@@ -28,7 +28,7 @@ from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrai
 logger = logging.getLogger(__name__)
 
 KERAS_SUFFIXES = (".weights.h5", ".keras")
-ORIGINAL_SUFFIXES = (".params", ".pth", ".pt", ".tar", ".h5")
+ORIGINAL_SUFFIXES = (".params", ".pth", ".pt", ".tar", ".safetensors", ".h5")
 REPOSITORY_FOLDER = pathlib.Path(__file__).parents[2] / "saved_models"
 TIMEOUT_SECONDS = 30
 

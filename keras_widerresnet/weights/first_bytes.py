@@ -6,8 +6,9 @@ import pathlib
 
 MXNET = b"\x12\x01\0\0\0\0\0\0"
 HDF5 = b"\x89HDF\r\n\x1a\n"
-TORCH = (b"PK\x03\x04", b"\x80\x02")  # zip archives, and the pickles of PyTorch before 1.6
-LENGTH = 8
+TORCH = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # zip archives, and the pickles of PyTorch before 1.6
+_SAFETENSORS_END = b"\0\0\0\0{"  # a length below 4 GiB in 8 bytes, and the JSON of that length
+LENGTH = 9
 
 
 def first_bytes(path: pathlib.Path) -> bytes:
@@ -20,6 +21,12 @@ def first_bytes(path: pathlib.Path) -> bytes:
         return file.read(LENGTH)
 
 
+def is_safetensors(start: bytes) -> bool:
+    """Whether the first bytes are those of a `.safetensors` file; asked before the other kinds, as its length may look like theirs."""
+    return start.endswith(_SAFETENSORS_END) and len(start) == LENGTH
+
+
 def is_original(path: pathlib.Path) -> bool:
     """Whether a file begins like an original checkpoint."""
-    return first_bytes(path).startswith((MXNET, HDF5, *TORCH))
+    start = first_bytes(path)
+    return is_safetensors(start) or start.startswith((MXNET, HDF5, *TORCH))

@@ -1,35 +1,40 @@
 """Reads original checkpoints of several kinds as official parameters, with the names and layouts of the release.
 
-The supported kinds are those of the official release, the InPlace-ABN release, psa's resnet38d and resnet38d-tf, and Keras' own.
+The supported kinds are those of the official release, the InPlace-ABN release, NVIDIA's segmentation networks, psa's resnet38d and
+resnet38d-tf, and Keras' own.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import pathlib
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import h5py
 import numpy as np
 
-from keras_widerresnet.errors import InputError, first_line
+from keras_widerresnet.errors import InputError
 from keras_widerresnet.units import BATCH_NORM_EPSILON
-from keras_widerresnet.weights.first_bytes import HDF5, MXNET, TORCH, first_bytes
+from keras_widerresnet.weights.first_bytes import HDF5, MXNET, TORCH, first_bytes, is_safetensors
 from keras_widerresnet.weights.keras_file import is_keras_archive, model_config, read_keras_weights, values
 from keras_widerresnet.weights.layers import LayerArrays, is_of_backbone, is_of_head
 from keras_widerresnet.weights.mxnet_params import PREFIX_LENGTH, read_params
 from keras_widerresnet.weights.official import SUFFIXES, to_official
+from keras_widerresnet.weights.safetensors_file import read_safetensors
+from keras_widerresnet.weights.state_dict import find_state, network_prefix
+from keras_widerresnet.weights.torch_file import as_arrays, read_torch
+from keras_widerresnet.weights.torch_pickle import Tensor
+
+logger = logging.getLogger(__name__)
 
 TORCH_BATCH_NORM = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_var"}
 H5_BATCH_NORM = {"gamma": "gamma", "beta": "beta", "moving_mean": "moving_mean", "moving_variance": "moving_var"}
-INPLACE_ABN_EPSILON = 1e-5
+TORCH_EPSILON = 1e-5  # of batch norm in InPlace-ABN's and NVIDIA's networks
 OFFICIAL_KIND, KERAS_KIND = "mxnet", "keras"
+_INPLACE_ABN_KIND, _NVIDIA_KIND = "inplace_abn", "nvidia"
 _COUNTERS = ".num_batches_tracked"
-_STEMS = ("conv1a.weight", "mod1.conv1.weight")  # of psa and of InPlace-ABN
-_USUAL_STATES = ("state_dict", "model_state_dict", "model")  # preferred if a checkpoint contains several
-_MOST_LEVELS = 5
 PSA_CLASSIFIER = "fc8_weight"  # for VOC's 20 classes, a 1x1 convolution without bias: it has no official counterpart
 _CONV_OF_H5 = {"b1": "branch1", "b2": "branch2a", "b3": "branch2b1", "b4": "branch2b2"}
 _NORM_OF_H5 = {"b0": "branch2a", "b2": "branch2b1", "b3": "branch2b2"}
@@ -42,7 +47,7 @@ class Original:
     """The parameters of an original file.
 
     Args:
-        kind: `"mxnet"` (official release), `"psa"` (PyTorch), `"inplace_abn"` (PyTorch), `"resnet38d-tf"` (HDF5), or `"keras"` for a
+        kind: `"mxnet"` (official release), `"psa"`, `"inplace_abn"` or `"nvidia"` (PyTorch), `"resnet38d-tf"` (HDF5), or `"keras"` for a
             network of this package saved by Keras.
         parameters: official name (without `arg:`/`aux:`) -> array in the official layout; unknown names are kept unchanged, so that
             they are reported as unused.
@@ -60,7 +65,7 @@ class Original:
         """The activation with which the network must be built; empty if unknown."""
         if self.kind == KERAS_KIND:
             return self.told.get("activation", "")
-        return "leaky_relu" if self.kind == "inplace_abn" else "relu"
+        return "leaky_relu" if self.kind == _INPLACE_ABN_KIND else "relu"
 
     @property
     def pool_padding(self) -> str:
@@ -85,10 +90,12 @@ def read_original(path: str | pathlib.Path) -> Original:
     """Reads an original checkpoint; its kind is determined from its first bytes and parameter names, not from its file name.
 
     Args:
-        path: an MXNet `.params` file (official release), a PyTorch state dict with the names of psa's resnet38d or of the InPlace-ABN
-            release (alone or inside a checkpoint, with or without a prefix such as `module.`; needs PyTorch), or an `.h5` file in
-            resnet38d-tf's layout or written by Keras for a network of this package. The arrays of a `.params` file are memory-mapped.
-            InPlace-ABN's scale |γ| + ε becomes γ, and its ε is added to the running variance.
+        path: an MXNet `.params` file (official release), a PyTorch or `.safetensors` state dict with the names of psa's resnet38d, of the
+            InPlace-ABN release or of NVIDIA's segmentation networks (alone or inside a checkpoint, with or without a prefix such as
+            `module.`; PyTorch is not needed), an `.h5` file in resnet38d-tf's layout, or an `.h5` or `.keras` file written by Keras for a
+            network of this package. Arrays are memory-mapped where the file stores them as they are.
+            InPlace-ABN's scale |γ| + ε becomes γ, and the difference between the other software's ε and ours is added to the running
+            variance.
 
     Raises:
         InputError: if the file does not exist, is damaged, or is not of a known kind.
@@ -104,21 +111,39 @@ def read_original(path: str | pathlib.Path) -> Original:
 
 
 def _read_kind(path: pathlib.Path, start: bytes) -> Original:
-    if start == MXNET:
+    if is_safetensors(start):
+        return _of_state(read_safetensors(path), path)
+    if start.startswith(MXNET):
         return Original(OFFICIAL_KIND, _official(path))
-    if start == HDF5:
+    if start.startswith(HDF5):
         return _hdf5(path)
     if start.startswith(TORCH):
-        if is_keras_archive(path):
-            raise InputError(f"{str(path)!r} is a model saved by Keras: its name must end in .keras")
-        state = {name: array for name, array in _read_torch(path).items() if not name.endswith(_COUNTERS)}
-        prefix = _prefix(state, path)
-        if any(name.startswith(f"{prefix}mod1.") for name in state):
-            parameters, own_names = _renamed(state, _inplace_abn_name, path, prefix)
-            return Original("inplace_abn", *_with_plain_scales(parameters, own_names))
-        return Original("psa", *_renamed(state, _psa_name, path, prefix))
-    kinds = "MXNet .params, a PyTorch state dict, or resnet38d-tf's .h5"
+        if not is_keras_archive(path):
+            return _of_state(_read_torch(path), path)
+        if path.suffix == ".keras":
+            return Original(KERAS_KIND, _of_layers(read_keras_weights(path)), told=told_by(model_config(path)))
+        raise InputError(f"{str(path)!r} is a model saved by Keras: its name must end in .keras")
+    kinds = "MXNet .params, a PyTorch or .safetensors state dict, or resnet38d-tf's .h5"
     raise InputError(f"{str(path)!r} is not a checkpoint of a known kind: {kinds}. Its first bytes: {start!r}")
+
+
+def _of_state(state: dict[str, np.ndarray], path: pathlib.Path) -> Original:
+    """Returns the parameters in a state dict, as float32; whole numbers stay unchanged, to be rejected later."""
+    state = {name: _as_float32(array) for name, array in state.items() if not name.endswith(_COUNTERS)}
+    prefix = network_prefix(state, path)
+    if not any(name.startswith(f"{prefix}mod1.") for name in state):
+        return Original("psa", *_renamed(state, _psa_name, path, prefix))
+    # NVIDIA's networks have an nn.Sequential of batch norm and ReLU where InPlace-ABN has one layer.
+    is_nvidia = any(name.startswith(f"{prefix}mod") and name.endswith(".bn1.0.running_mean") for name in state)
+    kind = _NVIDIA_KIND if is_nvidia else _INPLACE_ABN_KIND
+    parameters, own_names = _with_our_epsilon(*_renamed(state, _module_name, path, prefix), is_absolute=kind == _INPLACE_ABN_KIND)
+    if kind == _NVIDIA_KIND:
+        _add_last_norm(parameters, path)
+    return Original(kind, parameters, own_names)
+
+
+def _as_float32(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
 
 
 def _check_classes(found: Original, path: pathlib.Path) -> None:
@@ -186,66 +211,9 @@ def _renamed(
     return parameters, own_names
 
 
-def _prefix(state: Mapping[str, np.ndarray], path: pathlib.Path) -> str:
-    """Returns the prefix of the network's names, e.g. `module.`, from data-parallel training or a larger model."""
-    found = {name.removesuffix(stem) for name in state for stem in _STEMS if name == stem or name.endswith(f".{stem}")}
-    if len(found) > 1:
-        raise InputError(f"{str(path)!r} contains more than one network, under {', '.join(map(repr, sorted(found)))}: save only one")
-    return found.pop() if found else ("module." if any(name.startswith("module.") for name in state) else "")
-
-
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ModuleNotFoundError:
-        raise InputError(f"{str(path)!r} is a PyTorch file: reading it needs PyTorch (pip install torch)") from None
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many kinds, depending on the damage
-        raise InputError(f"{str(path)!r} is damaged or contains more than tensors: {first_line(error)}") from None
-    state = find_state(content, lambda value: isinstance(value, torch.Tensor), path)
-
-    def plain(tensor) -> np.ndarray:
-        # Dtypes that NumPy does not have, such as bfloat16, become float32; integers stay unchanged, to be rejected later.
-        tensor = tensor.detach()
-        return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-
-    return {name: plain(value) for name, value in state.items()}
-
-
-def find_state(content: Any, is_tensor: Callable[[Any], bool], path: pathlib.Path) -> dict[str, Any]:
-    """Returns the state dict, name -> tensor, in the content of a PyTorch file: alone, or anywhere inside a checkpoint.
-
-    Args:
-        content: nested dicts of any values.
-        is_tensor: returns whether a value is a tensor.
-        path: path of the file, for error messages.
-
-    Raises:
-        InputError: if there is no state dict, or several of which none has a usual name.
-    """
-    found = _states(content, is_tensor, "", _MOST_LEVELS)
-    for usual in _USUAL_STATES:
-        named = [place for place in found if place.rpartition(".")[2] == usual]
-        found = {place: found[place] for place in named[:1]} or found
-        if named:
-            break
-    if len(found) > 1:
-        raise InputError(f"{str(path)!r} contains several state dicts, {', '.join(map(repr, sorted(found)))}: save only one")
-    if not found:
-        raise InputError(f"{str(path)!r} is not a PyTorch state dict (name -> tensor, alone or inside a checkpoint)")
-    return next(iter(found.values()))
-
-
-def _states(content: Any, is_tensor: Callable[[Any], bool], place: str, levels: int) -> dict[str, dict[str, Any]]:
-    """Returns key path -> dict of tensors by name, for each such dict."""
-    if not isinstance(content, Mapping) or not levels or not all(isinstance(key, str) for key in content):
-        return {}
-    tensors = {key: value for key, value in content.items() if is_tensor(value)}
-    found = {place: tensors} if any("." in key for key in tensors) or (tensors and len(tensors) == len(content)) else {}
-    for key, value in content.items():
-        found |= _states(value, is_tensor, f"{place}.{key}".lstrip("."), levels - 1)
-    return found
+    state = find_state(read_torch(path), lambda value: isinstance(value, Tensor), path)
+    return as_arrays(state, path)
 
 
 def _psa_name(name: str) -> str:
@@ -258,35 +226,54 @@ def _psa_name(name: str) -> str:
     return {"conv1a.weight": "conv1a_weight", "fc8.weight": PSA_CLASSIFIER}.get(name, name)
 
 
-def _inplace_abn_name(name: str) -> str:
-    """`mod4.block3.convs.bn2.weight` -> `bn4b2_branch2b1_gamma`."""
-    if match := re.fullmatch(r"mod([2-7])\.block(\d+)\.([\w.]+)\.(\w+)", name):
+def _module_name(name: str) -> str:
+    """`mod4.block3.convs.bn2.weight` (InPlace-ABN) or `mod4.block3.convs.bn2.0.weight` (NVIDIA) -> `bn4b2_branch2b1_gamma`."""
+    if match := re.fullmatch(r"mod([2-7])\.block(\d+)\.([\w.]+?)(?:\.0)?\.(\w+)", name):
         stage, block, part, suffix = match.groups()
         if part in _NORM_OF_INPLACE:
             return _unit_parameter(int(stage), int(block) - 1, True, _NORM_OF_INPLACE[part], TORCH_BATCH_NORM.get(suffix, suffix))
         if part in _CONV_OF_INPLACE:
             return _unit_parameter(int(stage), int(block) - 1, False, _CONV_OF_INPLACE[part], suffix)
-    if match := re.fullmatch(r"bn_out\.(\w+)", name):
+    if match := re.fullmatch(r"bn_out(?:\.0)?\.(\w+)", name):
         return f"bn7_{TORCH_BATCH_NORM.get(match[1], match[1])}"
     if match := re.fullmatch(r"classifier\.fc\.(weight|bias)", name):
         return f"linear_{match[1]}"  # the class count comes from the shape
     return {"mod1.conv1.weight": "conv1a_weight"}.get(name, name)
 
 
-def _with_plain_scales(parameters: dict[str, np.ndarray], own_names: dict[str, str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Converts InPlace-ABN's |γ| + ε to γ, and adds its ε of 1e-5 to the running variance, so that our layers compute the same."""
-    classes = next((len(parameters[name]) for name in ("linear_bias", "linear_weight") if name in parameters), None)
+def _with_our_epsilon(
+    parameters: dict[str, np.ndarray], own_names: dict[str, str], is_absolute: bool
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Changes batch norms with an ε of 1e-5 so that ours compute the same: the difference of both ε is added to the running variance.
+
+    `is_absolute`: whether their scale is InPlace-ABN's |γ| + ε, which becomes γ.
+    """
+    shapes = (parameters[name].shape for name in ("linear_bias", "linear_weight") if name in parameters)
+    classes = next((shape[0] for shape in shapes if shape), None)
     plain, names = {}, {}
     for name, array in parameters.items():
         own = own_names[name]
         if classes is not None and name.startswith("linear_"):
             name = name.replace("linear_", f"linear{classes}_")
-        elif name.endswith("_gamma"):
-            array = np.abs(array) + np.asarray(INPLACE_ABN_EPSILON, array.dtype)
+        elif name.endswith("_gamma") and is_absolute:
+            array = np.abs(array) + np.asarray(TORCH_EPSILON, array.dtype)
         elif name.endswith("_moving_var"):
-            array = array + np.asarray(INPLACE_ABN_EPSILON - BATCH_NORM_EPSILON, array.dtype)
+            array = array + np.asarray(TORCH_EPSILON - BATCH_NORM_EPSILON, array.dtype)
         plain[name], names[name] = array, own
     return plain, names
+
+
+def _add_last_norm(parameters: dict[str, np.ndarray], path: pathlib.Path) -> None:
+    """Adds the batch norm behind B7 as the identity if it is missing: NVIDIA's segmentation networks use the sum before it."""
+    last = next((array for name, array in parameters.items() if re.fullmatch(r"res7\w+_branch2b2_weight", name)), None)
+    if last is None or not last.ndim or any(name.startswith("bn7_") for name in parameters):
+        return
+    logger.warning(
+        "%r has no batch norm behind B7: bn7 becomes the identity, and the output is the ReLU of that network's features", str(path)
+    )
+    ones, zeros = np.ones(len(last), np.float32), np.zeros(len(last), np.float32)
+    variance = ones - np.float32(BATCH_NORM_EPSILON)
+    parameters |= {"bn7_gamma": ones, "bn7_beta": zeros, "bn7_moving_mean": zeros, "bn7_moving_var": variance}
 
 
 def _read_h5(path: pathlib.Path) -> dict[str, np.ndarray]:
