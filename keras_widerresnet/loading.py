@@ -70,10 +70,18 @@ def load_keras_file(path: str | pathlib.Path) -> keras.Model:
     """
     try:
         return keras.models.load_model(path, compile=False)
-    except InputError as error:  # of a layer that needs an optional package
-        raise InputError(f"{str(path)!r} cannot be loaded: {error}") from None
     except Exception as error:  # Keras raises many kinds
+        ours = _own_error(error)
+        if ours:
+            raise InputError(f"{str(path)!r} cannot be loaded: {ours}") from None
         raise InputError(f"{str(path)!r} cannot be loaded as a Keras model: {first_line(error)}") from None
+
+
+def _own_error(error: BaseException | None) -> InputError | None:
+    """Returns the `InputError` among the causes of an error, such as that of a layer whose optional package is not installed."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", output_stride: int = OUTPUT_STRIDE) -> keras.Model:

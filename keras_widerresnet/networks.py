@@ -263,6 +263,7 @@ def pyramid_backbone(model: keras.Model) -> FeatureNetwork:
     Raises:
         InputError: if the model has no residual units, or no `relu7` behind them, at its top level.
     """
-    if not pyramid_layers(model) or all(layer.name != DEEPEST for layer in model.layers):
+    is_graph = isinstance(model, keras.Function)
+    if not is_graph or not pyramid_layers(model) or all(layer.name != DEEPEST for layer in model.layers):
         raise InputError(f"No network of this package (layers 'res2a', ..., {DEEPEST!r}) found in model {model.name!r}")
     return FeatureNetwork(one_or_all(model.inputs), model.get_layer(DEEPEST).output, name=f"{model.name}_backbone")
