@@ -14,5 +14,12 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 @wrapt.when_imported("keras")
 def _register_layers(_: object) -> None:
     """Registers the custom layers, optimizers, losses and metrics as soon as Keras is imported, so that saved networks can be loaded."""
-    for name in ("units", "enlarge", "export.fold", "training.optimizer", "tasks.segmentation.loss", "tasks.segmentation.metrics"):
+    layers = ("units", "pyramid", "enlarge", "hub.layers", "export.fold")
+    for name in (*layers, "training.optimizer", "tasks.segmentation.loss", "tasks.segmentation.metrics"):
         importlib.import_module(f"{__name__}.{name}")
+
+
+@wrapt.when_imported("keras_hub")
+def _register_hub_classes(_: object) -> None:
+    """Registers the models of `hub` as soon as KerasHub is imported, so that their presets and files can be loaded by it."""
+    importlib.import_module(f"{__name__}.hub.models")

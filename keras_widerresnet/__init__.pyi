@@ -1,3 +1,4 @@
+from . import hub as hub
 from .conversion import convert as convert
 from .errors import InputError as InputError
 from .fcn import WideResNetFCN as WideResNetFCN
@@ -13,8 +14,10 @@ from .networks import WideResNetE as WideResNetE
 from .networks import WideResNetF as WideResNetF
 from .networks import WiderResNet as WiderResNet
 from .networks import feature_extractor as feature_extractor
+from .networks import pyramid_backbone as pyramid_backbone
 from .preprocessing import decode_predictions as decode_predictions
 from .preprocessing import preprocess_input as preprocess_input
+from .pyramid import FeatureNetwork as FeatureNetwork
 from .structures import STRUCTURES as STRUCTURES
 from .structures import Structure as Structure
 from .tasks.segmentation.loss import BootstrappedCrossEntropy as BootstrappedCrossEntropy

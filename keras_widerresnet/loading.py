@@ -14,6 +14,8 @@ import numpy as np
 from keras_widerresnet import models
 from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.heads import DECODER_CLASSIFIER
+from keras_widerresnet.hub.layers import CropToCells, PadToMultiple
 from keras_widerresnet.models import NO_PREPROCESSING, Facts, Source
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import Structure, find_structure, same_network
@@ -47,6 +49,8 @@ _NEUTRAL = (
     keras.layers.MaxPooling2D,
     keras.layers.GlobalAveragePooling2D,
     keras.layers.GlobalMaxPooling2D,
+    PadToMultiple,
+    CropToCells,
 )
 _CONVOLUTIONS = (
     keras.layers.Conv2D,
@@ -67,7 +71,17 @@ def load_keras_file(path: str | pathlib.Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises many kinds
+        ours = _own_error(error)
+        if ours:
+            raise InputError(f"{str(path)!r} cannot be loaded: {ours}") from None
         raise InputError(f"{str(path)!r} cannot be loaded as a Keras model: {first_line(error)}") from None
+
+
+def _own_error(error: BaseException | None) -> InputError | None:
+    """Returns the `InputError` among the causes of an error, such as that of a layer whose optional package is not installed."""
+    while error is not None and not isinstance(error, InputError):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", output_stride: int = OUTPUT_STRIDE) -> keras.Model:
@@ -284,7 +298,8 @@ def _of_arrays(source: Source, facts: Facts, arrays: Arrays, width: float, pool_
     """Returns the network for the head in a file, with its initial weights."""
     heads = {name: found[0] for name, found in arrays.items() if re.fullmatch(r"linear\d+", name) and found}
     if not heads:
-        raise InputError(f"{source.text!r} contains neither a classifier nor a segmentation head (a layer linear<classes>)")
+        whole = "; a DeepLabV3+ network is loaded from its run or .keras file" if DECODER_CLASSIFIER in arrays else ""
+        raise InputError(f"{source.text!r} contains neither a classifier nor a segmentation head (a layer linear<classes>){whole}")
     (name, kernel), *_ = heads.items()
     classes, dimensions = int(name.removeprefix("linear")), kernel.ndim
     if kernel.shape[-1:] != (classes,):  # found before a network of the size in the name is built

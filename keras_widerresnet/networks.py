@@ -14,7 +14,8 @@ from keras import layers
 from keras_widerresnet import units
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import check_beside
-from keras_widerresnet.structures import MAX_HALVINGS, POOL_PADDINGS, STRUCTURES, Structure, Unit, find_structure, stage_filters
+from keras_widerresnet.pyramid import DEEPEST, FeatureNetwork, pyramid_layers
+from keras_widerresnet.structures import POOL_PADDINGS, STRUCTURES, Structure, Unit, find_structure, stage_filters
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.find import find_weights
 
@@ -71,15 +72,12 @@ def WiderResNet(
     (batch, classes) or logits, also under a mixed-precision policy.
 
     Returns:
-        A functional `keras.Model`.
+        A functional `keras.Model`; without the top a `FeatureNetwork`, which has `pyramid_outputs` and `pyramid_level_inputs`.
 
     Raises:
         InputError: (a `ValueError`) if sizes, channels, classes, weights or options are not supported.
     """
-    structure = find_structure(structure)
-    if downsampling is not None:
-        choices = (downsampling,) * MAX_HALVINGS if isinstance(downsampling, str) else tuple(downsampling)
-        structure = structure.replace(downsampling=choices)
+    structure = find_structure(structure).halved_by(downsampling)
     if pool_padding not in POOL_PADDINGS:
         raise InputError(f"`pool_padding` must be one of {POOL_PADDINGS}. Received: {pool_padding!r}")
     if activation not in units.ACTIVATIONS:
@@ -102,7 +100,8 @@ def WiderResNet(
         x = pool(data_format=units.DATA_FORMAT, name="pool7")(x)
 
     inputs = image if input_tensor is None else one_or_all(keras.utils.get_source_inputs(input_tensor))
-    model = keras.Model(inputs, x, name=name or _model_name(structure))
+    kind = keras.Model if include_top else FeatureNetwork
+    model = kind(inputs, x, name=name or _model_name(structure))
     if weights is not None:
         check_beside(weights, structure, activation)
         arrays = find_weights(weights, structure, include_top=include_top, activation=activation, pool_padding=pool_padding)
@@ -249,3 +248,23 @@ def feature_extractor(model: keras.Model) -> keras.Model:
     if not stages:
         raise InputError(f"No residual unit (layers 'res2a', 'res2b1', ...) found in model {model.name!r}")
     return keras.Model(one_or_all(model.inputs), stages, name=f"{model.name}_features")
+
+
+def pyramid_backbone(model: keras.Model) -> FeatureNetwork:
+    """Returns a network without its top, with the feature pyramid that KerasHub and KerasCV read.
+
+    Networks built with `include_top=False` have it already; this makes one of a classifier, a segmentation network or an older file.
+
+    Args:
+        model: a network of this package, built or loaded from a file; layers and weights are shared with it.
+
+    Returns:
+        A `FeatureNetwork` with the same inputs, whose output is that of `relu7`, (batch, H / stride, W / stride, channels).
+
+    Raises:
+        InputError: if the model has no residual units, or no `relu7` behind them, at its top level.
+    """
+    is_graph = isinstance(model, keras.Function)
+    if not is_graph or not pyramid_layers(model) or all(layer.name != DEEPEST for layer in model.layers):
+        raise InputError(f"No network of this package (layers 'res2a', ..., {DEEPEST!r}) found in model {model.name!r}")
+    return FeatureNetwork(one_or_all(model.inputs), model.get_layer(DEEPEST).output, name=f"{model.name}_backbone")

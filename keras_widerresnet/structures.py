@@ -152,9 +152,11 @@ class Structure:
         """Returns a copy with some fields changed; it keeps neither the name nor the published results."""
         return dataclasses.replace(self, **{"name": "", "published": None, **changes})
 
-    def halved_by(self, downsampling: str) -> Structure:
-        """Returns the structure with all halvings done by one method; unchanged if `downsampling` is empty."""
-        return self.replace(downsampling=(downsampling,) * MAX_HALVINGS) if downsampling else self
+    def halved_by(self, downsampling: str | Sequence[str] | None) -> Structure:
+        """Returns the structure with its halvings done by one method, or one for each; unchanged if `downsampling` is None or empty."""
+        if downsampling is None or downsampling == "":
+            return self
+        return self.replace(downsampling=(downsampling,) * MAX_HALVINGS if isinstance(downsampling, str) else tuple(downsampling))
 
     def halvings_in_words(self, pool_padding: str, output_stride: int | None = None) -> str:
         """Describes how the resolution is halved, e.g. `"pool (ceil), pool (ceil), stride"`."""

@@ -6,15 +6,18 @@ import logging
 
 from keras_widerresnet import runs
 from keras_widerresnet.cli import process
-from keras_widerresnet.cli.checks import check_start
+from keras_widerresnet.cli.checks import check_start, require
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.data.names import SEGMENTATION, parse_name
+from keras_widerresnet.heads import DEEPLAB_V3_PLUS, HOW_TO_INSTALL
 from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
 
 
 def check(config: SegmentationConfig) -> None:
     """Checks what can be found from the options alone."""
     parse_name(config.data, SEGMENTATION)
+    if config.head == DEEPLAB_V3_PLUS:
+        require("keras_hub", f"--head={DEEPLAB_V3_PLUS}", HOW_TO_INSTALL)
     check_start(config.weights, config.structure)
     runs.may_start(config)
 

@@ -11,8 +11,8 @@ import keras
 import numpy as np
 
 from keras_widerresnet.freezing import freeze
-from keras_widerresnet.loading import load_arrays
-from keras_widerresnet.models import IMAGENET, KERAS_FILE, ORIGINAL_FILE, RUN, find_source
+from keras_widerresnet.loading import load_arrays, load_keras_file
+from keras_widerresnet.models import IMAGENET, KERAS_FILE, ORIGINAL_FILE, RUN, Source, find_source
 from keras_widerresnet.runs import Run
 from keras_widerresnet.structures import Structure, find_structure, frozen_in_words
 from keras_widerresnet.training.config import RunConfig
@@ -125,12 +125,26 @@ def start_from(network: keras.Model, weights: str, structure: Structure, pool_pa
     is_classifier = not isinstance(network.get_layer(head_layers(network)[-1]), keras.layers.Conv2D)
     source = find_source(weights, _own_structure(weights, structure))
     arrays = load_arrays(source, structure, include_top=is_classifier, activation=activation_of(network), pool_padding=pool_padding)
+    arrays |= _whole_layers(source, network, arrays)
     for name in head_layers(network):
         own = network.get_layer(name).get_weights()
         if [array.shape for array in own] != [np.shape(array) for array in arrays.get(name, [])]:
             logger.info("%s has no %s of this shape: that layer is randomly initialised", weights, name)
             arrays[name] = own
     assign_weights(network, arrays, repr(weights), ignore_head=True)
+
+
+def _whole_layers(source: Source, network: keras.Model, arrays: dict[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+    """Returns the arrays of head layers made of layers, which a file of weights lists one by one; takes these out of `arrays`."""
+    names = [name for name in head_layers(network) if network.get_layer(name)._flatten_layers(include_self=False)]
+    if not names or source.kind not in (RUN, KERAS_FILE):
+        return {}
+    layers = {layer.name: layer for layer in load_keras_file(str(source.path)).layers}
+    found = {name: layers[name] for name in names if name in layers}
+    for layer in found.values():
+        for part in layer._flatten_layers():
+            arrays.pop(part.name, None)
+    return {name: layer.get_weights() for name, layer in found.items()}
 
 
 def head_layers(network: keras.Model) -> list[str]:

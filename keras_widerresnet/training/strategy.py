@@ -53,7 +53,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 def synchronize_batch_norm(model: keras.Model) -> None:
     """Makes every batch norm of `model` use the statistics of the whole batch instead of one replica's share."""
-    for layer in model.layers:
+    for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True
 

@@ -7,6 +7,7 @@ import dataclasses
 from keras_widerresnet.data.limits import MAX_PIXELS, ImageOptions
 from keras_widerresnet.data.names import SEGMENTATION, describe
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.heads import DEEPLAB_V3_PLUS, FCN, HEADS, check_decoder, logit_stride
 from keras_widerresnet.models import SegmenterOptions
 from keras_widerresnet.options import DATA, OUTPUT, TESTING, check, documented, option, part_of, redefined
 from keras_widerresnet.training.config import AUGMENTATION, NETWORK, OPTIMISATION, BaseAugmentation, RunConfig
@@ -45,7 +46,7 @@ class Augmentation(BaseAugmentation):
 class SegmentationConfig(Augmentation, RunConfig):
     """A training run of semantic segmentation; the defaults are the official release's recipe, completed by our choices where it is open.
 
-    The crop is rounded up to a multiple of the output stride.
+    The crop is rounded up to a multiple of the logits' stride.
 
     Raises:
         InputError: for a value out of range, or contradictory values.
@@ -58,8 +59,18 @@ class SegmentationConfig(Augmentation, RunConfig):
     learning_rate: float = redefined(RunConfig, "learning_rate", 0.0016)
     nesterov: bool = redefined(RunConfig, "nesterov", False)
     weight_decay: float = redefined(RunConfig, "weight_decay", 5e-4)
-    output_stride: int = option(8, help="pixels per cell of the logits, in each direction", group=NETWORK, choices=OUTPUT_STRIDES)
-    classifier_convs: int = option(2, help="number of convolutions in the head", group=NETWORK, choices=(1, 2))
+    head: str = option(
+        FCN,
+        help="the release's dilated convolutions, or KerasHub's DeepLabV3+, whose logits have a stride of 4 (needs keras-hub)",
+        group=NETWORK,
+        choices=HEADS,
+    )
+    output_stride: int = option(
+        8, help="pixels per cell of the backbone's last map, in each direction", group=NETWORK, choices=OUTPUT_STRIDES
+    )
+    classifier_convs: int = option(
+        2, help="number of convolutions in the fcn head; the other head ignores it", group=NETWORK, choices=(1, 2)
+    )
     frozen_batch_norm: bool = option(
         True, help="keep the batch-norm statistics of --weights; use --nofrozen_batch_norm to train from scratch", group=NETWORK
     )
@@ -79,8 +90,17 @@ class SegmentationConfig(Augmentation, RunConfig):
         self.check_network(self.output_stride)
         if self.frozen_batch_norm and not self.weights:
             raise InputError("--frozen_batch_norm keeps the statistics of --weights, but no weights are given: add --nofrozen_batch_norm")
-        if self.frozen_batch_norm and self.sync_batch_norm:
+        if self.head == DEEPLAB_V3_PLUS:
+            check_decoder(self.built_structure, self.pool_padding, self.output_stride)
+            if self.remat:
+                raise InputError(f"--remat needs a network that is one chain of units, which --head={DEEPLAB_V3_PLUS} is not: omit --remat")
+        elif self.frozen_batch_norm and self.sync_batch_norm:
             raise InputError("--sync_batch_norm needs batch statistics, which --frozen_batch_norm does not compute: give only one of them")
+
+    @property
+    def logit_stride(self) -> int:
+        """Pixels per logit and per label, in each direction."""
+        return logit_stride(self.head, self.output_stride)
 
     def augmentation(self) -> Augmentation:
         return part_of(self, Augmentation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +14,8 @@ from keras_widerresnet import models
 from keras_widerresnet.enlarge import Enlarge
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.heads import DEEPLAB_V3_PLUS
+from keras_widerresnet.hub.deeplab import WideResNetDeepLabV3Plus
 from keras_widerresnet.loading import last_layer, load_network, takes_pixels
 from keras_widerresnet.models import SegmenterOptions, Source, find_source
 from keras_widerresnet.preprocessing import MEAN, STD
@@ -58,19 +61,20 @@ def make_segmenter(config: SegmentationConfig, classes: int, steps_per_epoch: in
     Raises:
         InputError: if the initial weights do not fit, or the structure cannot be built.
     """
+    options: dict[str, Any] = {
+        "output_stride": config.output_stride,
+        "pool_padding": config.pool_padding,
+        "dropout": (config.dropout_b6, config.dropout_b7),
+        "width": config.width,
+        "downsampling": config.downsampling or None,
+        "activation": starting_activation(config),
+        "frozen_batch_norm": config.frozen_batch_norm,
+    }
     with precision(config):
-        network = WideResNetFCN(
-            config.structure,
-            classes,
-            config.classifier_convs,
-            config.output_stride,
-            pool_padding=config.pool_padding,
-            dropout=(config.dropout_b6, config.dropout_b7),
-            width=config.width,
-            downsampling=config.downsampling or None,
-            activation=starting_activation(config),
-            frozen_batch_norm=config.frozen_batch_norm,
-        )
+        if config.head == DEEPLAB_V3_PLUS:
+            network = WideResNetDeepLabV3Plus(config.structure, classes, **options)
+        else:
+            network = WideResNetFCN(config.structure, classes, config.classifier_convs, **options)
     return compiled(network, config, steps_per_epoch, loss, shift_rate=config.shift_rate)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_widerresnet import runs
 from keras_widerresnet.data.pairs import SegmentationData
+from keras_widerresnet.heads import DECODER_STRIDE, DEEPLAB_V3_PLUS, FCN
 from keras_widerresnet.models import SegmenterOptions
 from keras_widerresnet.protocols import SegmentationProtocol
 from keras_widerresnet.reporting import learning_curves, markdown_table
@@ -20,6 +21,7 @@ from keras_widerresnet.training.network import frozen_rows
 
 SHOWN = 9
 MARK = "⚠"
+HEADS = {FCN: "dilated convolutions: {}", DEEPLAB_V3_PLUS: f"DeepLabV3+, logits at stride {DECODER_STRIDE}"}
 
 
 def write_report(run: Run, config: SegmentationConfig, data: SegmentationData, protocol: SegmentationProtocol, validated_on: str) -> None:
@@ -62,7 +64,7 @@ def _report(
         ("structure", f"{config.structure} (width {config.width:g})"),
         ("halvings", config.built_structure.halvings_in_words(config.pool_padding, config.output_stride)),
         ("output stride", config.output_stride),
-        ("convolutions of the head", config.classifier_convs),
+        ("head", HEADS[config.head].format(config.classifier_convs)),
         *frozen,
         ("loss", config.loss.replace("_", " ")),
         ("tested at", str(protocol)),

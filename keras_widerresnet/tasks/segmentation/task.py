@@ -34,7 +34,7 @@ class Segmentation:
     def __init__(self, config: SegmentationConfig):
         self.config = config
         self.protocol = SegmentationProtocol((config.origin_size,), config.test_steps, config.test_flip)
-        self.protocol.check(config.output_stride)
+        self.protocol.check(config.logit_stride)
         data = load_segmentation_data(
             config.data, verify=config.verify_images, cache_bytes=config.cache_mb << 20, max_pixels=config.max_pixels
         )
@@ -69,7 +69,7 @@ class Segmentation:
         return batches.train_batches(
             self.data.train,
             crop_size=self.config.crop_size,
-            stride=self.config.output_stride,
+            stride=self.config.logit_stride,
             batch_size=self.config.batch_size,
             augmentation=self.config.augmentation(),
             seed=self.config.seed,
@@ -80,7 +80,7 @@ class Segmentation:
         )
 
     def validation_batches(self, replicas: int, share: Share, parts: int) -> tf.data.Dataset:
-        sizes = {"origin_size": self.config.origin_size, "stride": self.config.output_stride}
+        sizes = {"origin_size": self.config.origin_size, "stride": self.config.logit_stride}
         return batches.test_batches(self.validation, **sizes, batch_size=replicas, share=share, parts=parts)
 
     def validation_steps(self, replicas: int) -> int:

@@ -1,0 +1,5 @@
+from .deeplab import WideResNetDeepLabV3Plus as WideResNetDeepLabV3Plus
+from .models import WideResNetBackbone as WideResNetBackbone
+from .models import WideResNetImageClassifier as WideResNetImageClassifier
+from .models import WideResNetImageClassifierPreprocessor as WideResNetImageClassifierPreprocessor
+from .models import WideResNetImageConverter as WideResNetImageConverter
