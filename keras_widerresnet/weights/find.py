@@ -18,6 +18,7 @@ from keras_widerresnet.files import replacing
 from keras_widerresnet.options import did_you_mean
 from keras_widerresnet.structures import Structure, same_network
 from keras_widerresnet.weights.checksums import check_known, checksums, recognise
+from keras_widerresnet.weights.first_bytes import KERAS_SUFFIXES, ORIGINAL_SUFFIXES
 from keras_widerresnet.weights.hubs import local_weights
 from keras_widerresnet.weights.keras_file import read_keras_weights
 from keras_widerresnet.weights.layers import LayerArrays
@@ -27,8 +28,6 @@ from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrai
 
 logger = logging.getLogger(__name__)
 
-KERAS_SUFFIXES = (".weights.h5", ".keras")
-ORIGINAL_SUFFIXES = (".params", ".pth", ".pt", ".tar", ".safetensors", ".h5")
 REPOSITORY_FOLDER = pathlib.Path(__file__).parents[2] / "saved_models"
 TIMEOUT_SECONDS = 30
 

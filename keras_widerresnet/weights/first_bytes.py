@@ -1,9 +1,11 @@
-"""The first bytes of each kind of original file."""
+"""How files of weights are recognised: by their first bytes, and by the ends of their names."""
 
 from __future__ import annotations
 
 import pathlib
 
+KERAS_SUFFIXES = (".weights.h5", ".keras")
+ORIGINAL_SUFFIXES = (".params", ".pth", ".pt", ".tar", ".safetensors", ".h5")
 MXNET = b"\x12\x01\0\0\0\0\0\0"
 HDF5 = b"\x89HDF\r\n\x1a\n"
 TORCH = (b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # zip archives, and the pickles of PyTorch before 1.6

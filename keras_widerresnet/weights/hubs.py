@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import reason, replacing
 from keras_widerresnet.texts import some
+from keras_widerresnet.weights.first_bytes import KERAS_SUFFIXES, ORIGINAL_SUFFIXES
 
 logger = logging.getLogger(__name__)
 
 HUGGING_FACE, KAGGLE = "hf://", "kaggle://"
-MODEL_SUFFIXES = (".weights.h5", ".keras", ".params", ".pth", ".pt", ".pth.tar", ".h5", ".safetensors")
 # What `model.save("hf://…")` of Keras and `save_to_preset` of KerasHub upload.
 _CONFIG, _WEIGHTS, _OPTIONAL = "config.json", "model.weights.h5", "metadata.json"
 _PRESET_FILES = {"preprocessor.json", "task.json"}
@@ -116,7 +116,7 @@ def _model_among(names: Sequence[str], wanted: str | None, weights: str) -> list
             if _PRESET_FILES & present:
                 raise InputError(f"{weights!r} is a preset of KerasHub: load it with from_preset({weights!r})")
             return [_CONFIG, _WEIGHTS, *({_OPTIONAL} & present)]
-        models = [name for name in sorted(present) if name.endswith(MODEL_SUFFIXES)]
+        models = [name for name in sorted(present) if name.endswith((*KERAS_SUFFIXES, *ORIGINAL_SUFFIXES))]
         if len(models) != 1:
             found = f"{len(models)} models: {some(models)}; name one of them, {weights}/FILE" if models else "no model"
             raise InputError(f"{weights!r} contains {found}")
