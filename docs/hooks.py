@@ -26,6 +26,7 @@ ROOT = DOCS.parent
 INCLUDED = {"index.md": "README.md", "changelog.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
 FLAGS_PAGE = "flags.md"
 EXAMPLES = "examples"
+RESULTS = "docs/results/"  # reports of runs whose networks are not part of the repository
 _LINK = re.compile(r"(?P<image>!?)\[(?P<text>[^\]]*)\]\((?P<target>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 _HTML_LINK = re.compile(r'<a(?P<before>[^>]*\s)href="(?P<target>[^"#]+)(?P<anchor>#[^"]*)?"(?P<after>[^>]*)>(?P<text>.*?)</a>', re.S)
 _SOURCE = re.compile(r'(?P<before><(?:img|source)\b[^>]*\bsrc(?:set)?=")(?P<target>[^"]+)')
@@ -94,11 +95,14 @@ def site_target(target: str, folder: str, page: str) -> str | None:
         page: the page of the site that has the link.
 
     Returns:
-        The link for the site; None where it leads to a file or folder of the repository that the site does not have.
+        The link for the site; None where it leads to what the site does not have: another file or folder of the repository, or the
+        network of a run.
     """
     if re.match(r"[a-z][a-z+.-]*:", target) or target.startswith("/"):
         return target
     path = posixpath.normpath(posixpath.join(folder, target))
+    if path.startswith(RESULTS) and path.endswith(".keras"):
+        return None
     included = {source: page for page, source in INCLUDED.items()}
     if path in included:
         there = included[path]

@@ -84,7 +84,7 @@ SHORTER = {
     "load-test": ("--requests=4", "--concurrency=2"),
     "study_depth": (
         *("--depths=1,2", "--widths=0.0625,0.125", "--seeds=1", "--epochs=1", "--steps_per_epoch=1"),
-        *("--deep_epochs=0", "--images=2"),
+        *("--deep_epochs=1", "--images=2"),
     ),
     "benchmark": ("--passes=1", "--repeats=1", "--seconds=0.1", "--batch_sizes=1", f"--width={NARROW}", f"--size={_SMALL}"),
 }

@@ -108,6 +108,8 @@ def hooks(monkeypatch):
         ("effective_depth.ipynb", "examples", "examples/export_and_ask.ipynb", "effective_depth.ipynb"),
         ("../scripts/train.py", "docs", "serving.md", None),
         ("LICENSE", "", "index.md", None),
+        ("final.keras", "docs/results/shapes", "results/shapes/report.md", None),
+        ("curves.png", "docs/results/shapes", "results/shapes/report.md", "curves.png"),
         ("https://arxiv.org/abs/1611.10080", "", "index.md", "https://arxiv.org/abs/1611.10080"),
         ("missing.py", "", "index.md", "missing.py"),
     ],
