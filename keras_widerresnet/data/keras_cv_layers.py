@@ -1,4 +1,4 @@
-"""keras-cv's RandAugment, MixUp and CutMix, the alternative to Keras' layers; their draws come from a state, so that a resumed run's differ."""
+"""keras-cv's RandAugment, MixUp and CutMix, the alternative to Keras' layers. Their draws come from a state: a resumed run's differ."""
 
 from __future__ import annotations
 
