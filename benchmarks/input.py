@@ -1,8 +1,12 @@
-"""Speed of the input pipeline: the release's full augmentation compared with decoding alone and with the same steps in PIL."""
+"""Speed of the input pipeline: the release's full augmentation compared with decoding alone and with the same steps in PIL, and the modern
+augmentation by Keras' layers compared with keras-cv's."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 import io
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -10,12 +14,17 @@ import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data import augment, images
+from keras_widerresnet.data.keras_layers import Mix
 from keras_widerresnet.preprocessing import MEAN, STD
 from keras_widerresnet.tasks.classification import batches
-from keras_widerresnet.tasks.classification.config import Augmentation
+from keras_widerresnet.tasks.classification.config import KERAS, KERAS_CV, Augmentation
 
 SIZE = 224
-WARM_UP = 50
+CLASSES = 1000
+BATCH = 32  # where batches are mixed
+WARM_UP = 200  # images, of which each operation of RandAugment compiles at its first
+MODERN = {"rand_augment": 2, "color_jitter": 0.0, "lighting": 0.0}
+MIXED = {"mixup": 0.2, "cutmix": 1.0}
 
 
 def input_speeds(encoded: list[bytes], repeats: int = 3, seconds: float = 5.0) -> list[dict[str, object]]:
@@ -35,6 +44,7 @@ def input_speeds(encoded: list[bytes], repeats: int = 3, seconds: float = 5.0) -
         "ours: crop, resize": lambda: _stream(encoded, lambda raw, seed: batches.training_crop(raw, SIZE, "random_sized", seed)),
         "ours: crop (decoded no further)": lambda: _stream(encoded, _window),
         "PIL and NumPy: the same steps": lambda: _pil_stream(encoded, _pil),
+        **_modern_ways(encoded),
     }
     speeds = {name: [] for name in ways}
     for _ in range(repeats):
@@ -48,25 +58,63 @@ def input_speeds(encoded: list[bytes], repeats: int = 3, seconds: float = 5.0) -
 
 
 def _speed(stream: Iterator, seconds: float) -> float:
-    for _ in range(WARM_UP):
-        next(stream)
+    """Returns the images per second of a stream of images or of (images, labels)."""
+    warm = 0
+    while warm < WARM_UP:
+        warm += _images_in(next(stream))
     begin, count = time.perf_counter(), 0
     while time.perf_counter() - begin < seconds:
-        next(stream)
-        count += 1
+        count += _images_in(next(stream))
     return count / (time.perf_counter() - begin)
 
 
-def _stream(encoded: list[bytes], function: Callable) -> Iterator:
-    """Yields images on one thread without prefetching, as in PIL's loop."""
+def _images_in(element: object) -> int:
+    return len(element[0]) if isinstance(element, tuple) else 1
+
+
+def _modern_ways(encoded: list[bytes]) -> dict[str, Callable[[], Iterator]]:
+    """Returns the modern recipe's steps, by Keras' layers and, if it is installed, by keras-cv's."""
+    libraries = {"Keras": KERAS, "keras-cv": KERAS_CV}
+    if importlib.util.find_spec("keras_cv") is None:
+        logging.getLogger("keras_widerresnet").warning("keras-cv is skipped: it is not installed")
+        libraries.pop("keras-cv")
+    ways = {}
+    for mixing, alphas in (("", {}), (" and MixUp or CutMix", MIXED)):
+        for name, library in libraries.items():
+            augmentation = Augmentation(augmentations=library, **MODERN, **alphas)
+            ways[f"{name}: crop, resize, RandAugment, flip, normalise{mixing}"] = functools.partial(_modern, encoded, augmentation)
+    return ways
+
+
+def _modern(encoded: list[bytes], augmentation: Augmentation) -> Iterator:
+    steps, finishing = batches.image_steps(augmentation, 0), batches.finish(augmentation)
+
+    def image(raw, seed):
+        changed = batches.training_crop(raw, SIZE, "random_sized", seed)
+        for step in steps:
+            changed = step(changed, seed)
+        return finishing(changed, seed)
+
+    return _stream(encoded, image, batches.batch_step(augmentation, 0))
+
+
+def _stream(encoded: list[bytes], function: Callable, mix: Mix | None = None) -> Iterator:
+    """Yields images, or mixed batches, on one thread without prefetching, as in PIL's loop."""
     stored = tf.constant(encoded)
     positions = tf.data.Dataset.range(1 << 40)
-    dataset = positions.map(lambda position: function(stored[position % len(encoded)], tf.stack([tf.constant(0, tf.int64), position])))
+    dataset = positions.map(lambda position: function(stored[position % len(encoded)], _seed(position)))
+    if mix:
+        batched = tf.data.Dataset.zip(positions, dataset).batch(BATCH, drop_remainder=True)
+        dataset = batched.map(lambda numbers, images: mix(images, tf.one_hot(numbers % CLASSES, CLASSES), _seed(numbers[0])))
     options = tf.data.Options()
     options.threading.private_threadpool_size = 1
     options.threading.max_intra_op_parallelism = 1
     options.autotune.enabled = False
     return iter(dataset.with_options(options))
+
+
+def _seed(position: tf.Tensor) -> tf.Tensor:
+    return tf.stack([tf.constant(0, tf.int64), position])
 
 
 def _decoded(raw, seed):

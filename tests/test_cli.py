@@ -67,7 +67,12 @@ BAD = [
     (["train", "--output_dir=OUT", "--data=digits", "--structre=A"], "Unknown command line flag 'structre'", "structure"),
     (["train", "--output_dir=OUT", "--data=digits", "--schedule=cosin"], "--schedule must be one of", "Did you mean 'cosine'?"),
     (["train", "--output_dir=OUT", "--data=digits", "--weights=imagenet-a11"], "No model found at", "Did you mean 'imagenet-a1'?"),
-    (["train", "--output_dir=OUT", "--data=digits", "--mixup=0.2"], "needs keras_cv", 'pip install "keras_widerresnet[augment]"'),
+    (
+        ["train", "--output_dir=OUT", "--data=digits", "--mixup=0.2", "--augmentations=keras_cv"],
+        "needs keras_cv",
+        'pip install "keras_widerresnet[augment]"',
+    ),
+    (["train", "--output_dir=OUT", "--data=digits", "--augmentations=keras-cv"], "--augmentations must be one of", "'keras_cv'"),
     (["train", "--output_dir=OUT", "--data=digits", "--structure=A", "--crop_size=4"], "must be at least", "pixels on each side"),
     (["train", "--output_dir=OUT", "--data=digits", "--structure=A", "--width=0"], "`width` must be one positive number", ""),
     (["train", "--output_dir=DIGITS", "--data=digits"], "exists: --resume continues that run", "--overwrite replaces it"),

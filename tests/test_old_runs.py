@@ -1,6 +1,7 @@
 """A run that version 0.1.0 began, stopped by SIGTERM after two of its three epochs: it goes on, and its network can be used."""
 
 import csv
+import importlib.util
 import json
 import pathlib
 import re
@@ -12,7 +13,9 @@ import tensorflow as tf
 from PIL import Image
 from test_training import QUICK, accuracy, metrics, refused, trained
 
-from keras_widerresnet.cli import main, process
+from keras_widerresnet import runs
+from keras_widerresnet.cli import main, process, train
+from keras_widerresnet.cli.command import parsed
 from keras_widerresnet.tasks.classification.data import load_data
 
 DATA = pathlib.Path(__file__).parent / "data"
@@ -71,6 +74,35 @@ def test_is_exported(resumed, tmp_path, capsys):
     assert f"Version: {version}" in capsys.readouterr().out
     assert (version / "assets" / "labels.txt").read_text().split() == list("0123456789")
     assert "serving_default" in tf.saved_model.load(str(version)).signatures
+
+
+def with_the_modern_recipe(tmp_path):
+    """The old run as if it had been started with keras-cv's layers, the only ones of then; and the arguments that go on with it."""
+    output_dir, modern = shutil.copytree(OLD_RUN, tmp_path / "run"), ("--rand_augment=2", "--mixup=0.2")
+    said = (output_dir / "flags.txt").read_text()
+    (output_dir / "flags.txt").write_text(said.replace("--rand_augment=0", modern[0]).replace("--mixup=0.0", modern[1]))
+    return ["--resume", f"--output_dir={output_dir}", *FLAGS, *modern]
+
+
+@pytest.mark.parametrize("said", [(), ("--augmentations=keras_cv",)])
+def test_goes_on_with_keras_cv_where_it_was_trained_with_it(tmp_path, said):
+    arguments = with_the_modern_recipe(tmp_path)
+    config, _ = runs.may_start(parsed(train.COMMAND, [*arguments, *said]))
+    assert (config.augmentations, config.rand_augment, config.mixup) == ("keras_cv", 2, 0.2)
+    assert config.augmentation().needs_keras_cv
+    new = parsed(train.COMMAND, [*arguments, *said, "--noresume", f"--output_dir={tmp_path / 'new'}"])
+    assert runs.may_start(new)[0].augmentations == (said[0].split("=")[1] if said else "keras")
+
+
+def test_that_keras_cv_is_missing_is_told_before_an_old_run_goes_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None)
+    line = refused(capsys, monkeypatch, "train", *with_the_modern_recipe(tmp_path))
+    assert "needs keras_cv" in line and "keras_widerresnet[augment]" in line
+
+
+def test_erasing_is_refused_for_an_old_run(tmp_path, capsys, monkeypatch):
+    line = refused(capsys, monkeypatch, "train", *with_the_modern_recipe(tmp_path), "--random_erasing=0.1")
+    assert line.endswith("Changed: --random_erasing=0.1")
 
 
 @pytest.mark.parametrize("flag", ["--validation=0.2", "--learning_rate=0.2", "--epochs=4"])

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import io
 
@@ -17,6 +18,8 @@ from keras_widerresnet.tasks.classification import batches as pipeline
 from keras_widerresnet.tasks.classification.config import TRAINING_CROPS, Augmentation
 from keras_widerresnet.tasks.classification.data import load_data
 
+# The alphas are high so that no batch stays as it is.
+MODERN = Augmentation(color_jitter=0, lighting=0, rand_augment=2, random_erasing=0.5, mixup=1.0, cutmix=1.0)
 PLAIN = Augmentation(crop="center", color_jitter=0, lighting=0, flip=False)
 
 
@@ -25,6 +28,9 @@ def compiled_once():
     """XLA takes a second or two for the last steps, which are the same for all tests of one augmentation."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "finish", functools.cache(pipeline.finish))
+        for name in ("image_steps", "batch_step"):
+            cached = functools.cache(functools.partial(getattr(pipeline, name), state=0))
+            patch.setattr(pipeline, name, lambda augmentation, state, cached=cached: cached(augmentation))
         yield
 
 
@@ -50,6 +56,51 @@ def test_workers_and_their_devices_share_the_batches_of_one_process():
         assert [len(part_labels) for _, part_labels in parts] == [2] * 6
         np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), images)
         np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), labels)
+
+
+MODERN_OPTIONS = {"classes": 10, "crop_size": 16, "batch_size": 8, "augmentation": MODERN, "seed": 3}
+
+
+def test_modern_batches_from_any_step_are_those_of_the_whole_run_on_any_number_of_threads():
+    split = fake(20, images=36).train
+    whole = list(pipeline.train_batches(split, **MODERN_OPTIONS).take(8))
+    assert all(np.count_nonzero(labels, axis=1).max() == 2 for _, labels in whole)
+    assert len({np.asarray(images).tobytes() for images, _ in whole}) == 8
+    one_thread = tf.data.Options()
+    one_thread.threading.private_threadpool_size = 1
+    for start, options in ((4, tf.data.Options()), (7, one_thread)):
+        resumed = pipeline.train_batches(split, start_step=start, **MODERN_OPTIONS).with_options(options)
+        images, labels = next(iter(resumed))
+        np.testing.assert_array_equal(images, whole[start][0])
+        np.testing.assert_array_equal(labels, whole[start][1])
+
+
+def test_modern_parts_of_a_resumed_worker_are_those_of_its_whole_run():
+    """Each part mixes its own images, by draws of its own."""
+    split = load_data("fake:20").train
+    options = {**MODERN_OPTIONS, "batch_size": 16, "share": Share(1, 2), "parts": 2}
+    whole = list(pipeline.train_batches(split, **options).take(6))
+    resumed = list(pipeline.train_batches(split, start_step=2, **options).take(2))
+    for (images, labels), (again, same) in zip(whole[4:], resumed, strict=True):
+        assert images.shape == (4, 16, 16, 3)
+        np.testing.assert_array_equal(images, again)
+        np.testing.assert_array_equal(labels, same)
+
+
+def test_workers_share_the_batches_of_one_process_where_images_are_changed_one_by_one():
+    split = load_data("fake:20").train
+    options = {**MODERN_OPTIONS, "augmentation": dataclasses.replace(MODERN, mixup=0.0, cutmix=0.0)}
+    images, labels = next(iter(pipeline.train_batches(split, **options)))
+    parts = [next(iter(pipeline.train_batches(split, **options, share=Share(index, 2)))) for index in range(2)]
+    np.testing.assert_array_equal(np.concatenate([part for part, _ in parts]), images)
+    np.testing.assert_array_equal(np.concatenate([part for _, part in parts]), labels)
+
+
+def test_keras_cv_takes_the_same_options():
+    augmentation = Augmentation(augmentations="keras_cv", rand_augment=1, mixup=1.0, color_jitter=0, lighting=0)
+    images, labels = next(iter(pipeline.train_batches(load_data("fake:20").train, **{**MODERN_OPTIONS, "augmentation": augmentation})))
+    assert images.shape == (8, 16, 16, 3) and np.isfinite(images).all()
+    np.testing.assert_allclose(np.asarray(labels).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_seeds_draw_other_crops():
@@ -150,6 +201,11 @@ def test_long_strip_falls_back_to_the_centre():
     for draw in range(20):
         crop = pipeline.training_crop(tf.constant(image), 16, "random_sized", tf.constant([0, draw], tf.int64))
         assert np.abs(np.asarray(crop) - np.asarray(expected, np.float32)).max() <= 2
+
+
+def test_erasing_is_keras_alone():
+    with pytest.raises(ValueError, match=r"--random_erasing needs --augmentations=keras\. Received: 'keras_cv'"):
+        Augmentation(augmentations="keras_cv", random_erasing=0.1)
 
 
 def test_unknown_crop():

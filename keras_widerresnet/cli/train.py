@@ -15,10 +15,10 @@ from keras_widerresnet.tasks.classification.config import TrainingConfig
 def check(config: TrainingConfig) -> None:
     """Checks what can be found from the options alone."""
     parse_name(config.data, CLASSIFICATION)
-    if config.augmentation().needs_keras_cv:
-        require("keras_cv", "RandAugment, MixUp or CutMix augmentation", 'pip install "keras_widerresnet[augment]"')
     check_start(config.weights, config.structure)
-    runs.may_start(config)
+    started, _ = runs.may_start(config)
+    if started.augmentation().needs_keras_cv:
+        require("keras_cv", "--augmentations=keras_cv", 'pip install "keras_widerresnet[augment]"')
 
 
 def run(config: TrainingConfig) -> None:

@@ -1,7 +1,6 @@
-"""Augmentation of training images: the official release's steps, and keras-cv's layers for the modern recipe.
+"""Augmentation of training images by the official release's steps.
 
-The release's steps are pure functions of random numbers ("draws") in [0, 1), which `uniform` derives from the run's seed and the image's
-position.
+They are pure functions of random numbers ("draws") in [0, 1), which `uniform` derives from the run's seed and the image's position.
 """
 
 from __future__ import annotations
@@ -10,13 +9,11 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from keras_widerresnet.errors import InputError
-
 AREA_RANGE = (0.08, 1.0)
 ASPECT_RANGE = (3 / 4, 4 / 3)
 CROP_TRIES = 10
 PADDING_FRACTION = 8
-STREAMS = ("crop", "color", "flip", "scale")
+STREAMS = ("crop", "color", "flip", "scale", "rand_augment", "erase", "mix")
 LUMA = (0.299, 0.587, 0.114)
 # PCA of ImageNet's colours in [0, 1] (official release). Eigenvectors are columns; the first, with nearly all the variance, is grey.
 EIGENVALUES = (0.2175, 0.0188, 0.0045)
@@ -25,7 +22,12 @@ EIGENVECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836
 
 def uniform(shape: Sequence[int], seed: tf.Tensor, step: str) -> tf.Tensor:
     """Returns draws in [0, 1), float32, for one step (a name in `STREAMS`), independent of those of the other steps."""
-    return tf.random.stateless_uniform(shape, tf.random.fold_in(seed, STREAMS.index(step)))
+    return tf.random.stateless_uniform(shape, stream(seed, step))
+
+
+def stream(seed: tf.Tensor, step: str) -> tf.Tensor:
+    """Returns the seed, an int32 pair, of the draws of one step."""
+    return tf.random.fold_in(seed, STREAMS.index(step))
 
 
 def random_sized_window(size: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
@@ -143,54 +145,3 @@ def random_color(image: tf.Tensor, jitter: float, lighting: float, draws: tf.Ten
     planes = tf.unstack(image, axis=-1)  # XLA fuses this into one loop, but would call a library for a matrix product
     mapped = [sum(plane * matrix[i, k] for i, plane in enumerate(planes)) + offset[k] for k in range(3)]
     return tf.clip_by_value(tf.stack(mapped, axis=-1), 0.0, 255.0)
-
-
-def rand_augment(operations: int, magnitude: float, seed: int) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns keras-cv's RandAugment for images of values 0..255 (H, W, 3).
-
-    Args:
-        operations: number of operations per image.
-        magnitude: magnitude of the operations, 0..1.
-        seed: seed of keras-cv's stateful generator: the draws of a resumed run differ from those of an uninterrupted one.
-
-    Raises:
-        InputError: if keras-cv is not installed.
-    """
-    layer = _keras_cv().layers.RandAugment((0, 255), augmentations_per_image=operations, magnitude=magnitude, seed=seed)
-    return lambda image: layer(image)
-
-
-def mix_batches(mixup: float, cutmix: float, seed: int) -> Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """Returns keras-cv's MixUp or CutMix for batches; if both are enabled, one of them is chosen at random for each batch.
-
-    Args:
-        mixup, cutmix: alpha of the Beta distribution of the mixing weights; 0 disables it.
-        seed: as in `rand_augment`.
-
-    Returns:
-        Function of images (batch, H, W, 3) and float labels (batch, classes).
-
-    Raises:
-        InputError: if keras-cv is not installed.
-    """
-    layers = _keras_cv().layers
-    chosen = [layer(alpha, seed=seed) for layer, alpha in ((layers.MixUp, mixup), (layers.CutMix, cutmix)) if alpha]
-
-    def mix(images, labels):
-        def by(layer):
-            mixed = layer({"images": images, "labels": labels})
-            return tf.ensure_shape(mixed["images"], images.shape), tf.ensure_shape(mixed["labels"], labels.shape)
-
-        if len(chosen) == 1:
-            return by(chosen[0])
-        return tf.cond(tf.random.uniform([], seed=seed) < 0.5, lambda: by(chosen[0]), lambda: by(chosen[1]))
-
-    return mix
-
-
-def _keras_cv():
-    try:
-        import keras_cv
-    except ImportError as error:
-        raise InputError(f'RandAugment, MixUp and CutMix need keras-cv: pip install "keras_widerresnet[augment]" ({error})') from None
-    return keras_cv

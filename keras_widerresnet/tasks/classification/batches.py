@@ -1,4 +1,7 @@
-"""Batches of a split: crop, augment, normalise. All random draws, except keras-cv's, are functions of (seed, position)."""
+"""Batches of a split: crop, augment, normalise. All random draws, except keras-cv's, are functions of (seed, position).
+
+The draws of MixUp and CutMix, which are made for a batch, are functions of the position of its first image.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from keras_widerresnet.data import augment
+from keras_widerresnet.data import augment, keras_cv_layers, keras_layers, rand_augment
 from keras_widerresnet.data.images import decode_rgb, decode_window
 from keras_widerresnet.data.resize import normalise, resize_shorter_side, test_view
 from keras_widerresnet.data.split import WHOLE, IndexedSplit, ShardedSplit, Share
 from keras_widerresnet.data.streams import streamed, test_steps, unsharded
-from keras_widerresnet.tasks.classification.config import Augmentation
+from keras_widerresnet.tasks.classification.config import KERAS, Augmentation
 
 
 def training_crop(raw: tf.Tensor, size: int, crop: str, seed: tf.Tensor) -> tf.Tensor:
@@ -59,6 +62,46 @@ def finish(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Te
     return lambda image, seed: finished(image, augment.uniform([7], seed, "color"), augment.uniform([], seed, "flip"))
 
 
+def image_steps(augmentation: Augmentation, state: int) -> list[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
+    """Returns the steps between crop and `finish`: RandAugment and RandomErasing, if enabled.
+
+    Args:
+        state: seed of keras-cv's generator.
+
+    Returns:
+        Functions of a float32 image (S, S, 3) of values 0..255, and its seed, an int64 pair.
+
+    Raises:
+        InputError: if keras-cv is needed but not installed.
+    """
+    steps, operations, magnitude = [], augmentation.rand_augment, augmentation.magnitude
+    if operations and augmentation.augmentations == KERAS:
+        steps.append(rand_augment.rand_augment(operations, magnitude))
+    elif operations:
+        steps.append(keras_cv_layers.rand_augment(operations, magnitude, state))
+    if augmentation.random_erasing:
+        steps.append(keras_layers.random_erasing(augmentation.random_erasing))
+    return steps
+
+
+def batch_step(augmentation: Augmentation, state: int) -> keras_layers.Mix | None:
+    """Returns MixUp, CutMix, or one of them at random for each batch; None if neither is enabled.
+
+    Args:
+        state: as in `image_steps`.
+
+    Returns:
+        Function of normalised images (batch, S, S, 3), labels (batch, classes), and the batch's seed, an int64 pair.
+
+    Raises:
+        InputError: if keras-cv is needed but not installed.
+    """
+    alphas = augmentation.mixup, augmentation.cutmix
+    if not any(alphas):
+        return None
+    return keras_layers.mix_batches(*alphas) if augmentation.augmentations == KERAS else keras_cv_layers.mix_batches(*alphas, state)
+
+
 def train_batches(
     split: IndexedSplit | ShardedSplit,
     *,
@@ -78,7 +121,7 @@ def train_batches(
         classes: length of the label vectors.
         batch_size: images per step, over all workers and their devices.
         share: the part of each batch that this worker reads.
-        parts: number of elements into which this part is divided, one per device.
+        parts: number of elements into which this part is divided, one per device; MixUp and CutMix mix within an element.
         data_service: address of a `tf.data` service (`grpc://host:port`) that prepares the batches; each of its workers reads in its own
             order, which is not reproducible.
 
@@ -88,27 +131,30 @@ def train_batches(
     Raises:
         InputError: if keras-cv is needed but not installed, or there are fewer shards than workers.
     """
-    keras_cv_seed = hash((seed, start_step, share.index)) % (1 << 31)
-    operations = augmentation.rand_augment
-    rand_augment = augment.rand_augment(operations, augmentation.magnitude, keras_cv_seed) if operations else None
-    mixes = augmentation.mixup or augmentation.cutmix
-    mix = augment.mix_batches(augmentation.mixup, augmentation.cutmix, keras_cv_seed) if mixes else None
+    state = hash((seed, start_step, share.index)) % (1 << 31)
+    steps, finishing, mix = image_steps(augmentation, state), finish(augmentation), batch_step(augmentation, state)
+    # keras-cv's state gives its draws to the batches in the order in which they are mixed.
+    parallel_batches = tf.data.AUTOTUNE if augmentation.augmentations == KERAS else None
 
-    finishing = finish(augmentation)
+    def seed_of(run_seed, position):
+        return tf.stack([tf.cast(run_seed, tf.int64), position])
 
     def example(run_seed, position, raw, label):
-        image_seed = tf.stack([tf.cast(run_seed, tf.int64), position])
+        image_seed = seed_of(run_seed, position)
         image = training_crop(raw, crop_size, augmentation.crop, image_seed)
-        if rand_augment:
-            image = tf.ensure_shape(rand_augment(image), image.shape)
+        for step in steps:
+            image = step(image, image_seed)
         label = tf.one_hot(label, classes) * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / classes
-        return finishing(image, image_seed), label
+        return position, finishing(image, image_seed), label
+
+    def mixed(run_seed, positions, images, labels):
+        return mix(images, labels, seed_of(run_seed, positions[0])) if mix else (images, labels)
 
     def batches(run_seed):
         examples = split.shuffled(run_seed, batch_size=batch_size, step=start_step, share=share)
         examples = examples.map(lambda *item: example(run_seed, *item), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         batched = examples.batch(batch_size // share.count // parts, drop_remainder=True)
-        return batched.map(mix) if mix else batched
+        return batched.map(lambda *batch: mixed(run_seed, *batch), num_parallel_calls=parallel_batches)
 
     return streamed(batches, seed, data_service)
 

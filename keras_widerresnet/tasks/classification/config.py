@@ -14,6 +14,7 @@ from keras_widerresnet.serving.config import SERVER, ServerOptions
 from keras_widerresnet.training.config import AUGMENTATION, NETWORK, BaseAugmentation, RunConfig
 
 TRAINING_CROPS = ("center", "padded", "random_sized")
+KERAS, KERAS_CV = "keras", "keras_cv"
 DATA_HELP = describe(CLASSIFICATION)
 POOLED = "pooled"
 FEATURES = (POOLED, *(f"stage{stage}" for stage in range(2, 8)))
@@ -29,20 +30,38 @@ class Augmentation(BaseAugmentation):
     """
 
     crop: str = option("random_sized", help="crop for training", group=AUGMENTATION, choices=TRAINING_CROPS)
-    rand_augment: int = option(0, help="keras-cv's RandAugment: number of operations per image", group=AUGMENTATION, least=0)
-    magnitude: float = option(0.3, help="magnitude of RandAugment", group=AUGMENTATION, least=0, most=1)
+    augmentations: str = option(
+        KERAS,
+        help="library of RandAugment, MixUp and CutMix; keras_cv draws differently when a run is resumed",
+        group=AUGMENTATION,
+        choices=(KERAS, KERAS_CV),
+        then=KERAS_CV,
+    )
+    rand_augment: int = option(0, help="RandAugment: number of operations per image", group=AUGMENTATION, least=0)
+    magnitude: float = option(
+        0.3,
+        help="strength of RandAugment: the operations' largest with keras, their mean or largest with keras_cv",
+        group=AUGMENTATION,
+        least=0,
+        most=1,
+    )
+    random_erasing: float = option(
+        0.0, help="RandomErasing: share of the images of which a rectangle becomes noise; needs keras", group=AUGMENTATION, least=0, most=1
+    )
     color_jitter: float = redefined(BaseAugmentation, "color_jitter", 0.4)
     lighting: float = option(0.1, help="standard deviation of PCA lighting noise", group=AUGMENTATION, least=0)
-    mixup: float = option(0.0, help="keras-cv's MixUp: alpha of the Beta distribution", group=AUGMENTATION, least=0)
-    cutmix: float = option(0.0, help="keras-cv's CutMix: alpha; with MixUp too, each batch gets one of them", group=AUGMENTATION, least=0)
+    mixup: float = option(0.0, help="MixUp: alpha of the Beta distribution", group=AUGMENTATION, least=0)
+    cutmix: float = option(0.0, help="CutMix: alpha; with MixUp too, each batch gets one of them", group=AUGMENTATION, least=0)
     label_smoothing: float = option(0.0, help="share of each label spread over all classes", group=AUGMENTATION, least=0, most=1)
 
     def __post_init__(self):
         check(self)
+        if self.random_erasing and self.augmentations != KERAS:
+            raise InputError(f"--random_erasing needs --augmentations={KERAS}. Received: {self.augmentations!r}")
 
     @property
     def needs_keras_cv(self) -> bool:
-        return bool(self.rand_augment or self.mixup or self.cutmix)
+        return self.augmentations == KERAS_CV and bool(self.rand_augment or self.mixup or self.cutmix)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
