@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import pathlib
@@ -21,9 +22,10 @@ from keras_widerresnet.texts import check_class_names, read_class_names
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.checksums import checksums, recognise
 from keras_widerresnet.weights.find import find_weights
+from keras_widerresnet.weights.keras_file import model_config
 from keras_widerresnet.weights.layers import shortened
 from keras_widerresnet.weights.official import layer_arrays
-from keras_widerresnet.weights.original import read_original
+from keras_widerresnet.weights.original import read_original, told_by
 from keras_widerresnet.weights.registry import Pretrained
 
 logger = logging.getLogger(__name__)
@@ -79,13 +81,14 @@ def load_network(
         source: a source of any kind except a SavedModel, which does not contain a Keras model.
         width, pool_padding: options of a network built here; 0 and empty for those of the weights, see `models.Source`.
         output_stride: output stride of a segmentation network built here.
-        classifier_stride: output stride of a classification network built here; 0 for that of the weights, or the structure's own.
+        classifier_stride: output stride of a classification network; 0 for that of the weights, or the structure's own. A saved network
+            is then built anew, with the same weights.
 
     Raises:
         InputError: if the weights cannot be found or read, have no head, or do not specify their structure.
     """
     source.check_is_no_saved_model(FROZEN)
-    if source.kind in (models.RUN, models.KERAS_FILE):
+    if source.kind in (models.RUN, models.KERAS_FILE) and not classifier_stride:
         return load_keras_file(str(source.path))
     if source.record:
         strides = (output_stride, classifier_stride or source.record.output_stride)
@@ -279,10 +282,13 @@ def _of_record(
 def _read_file(source: Source) -> tuple[Facts, Arrays]:
     """Returns what is known about a weights file, and its arrays."""
     structure = source.structure
-    if source.kind == models.WEIGHTS_FILE:
-        if structure is None:
-            raise InputError(_needs_model(source))
+    if structure is None and source.kind != models.ORIGINAL_FILE:
+        raise InputError(_needs_model(source))
+    if source.kind == models.WEIGHTS_FILE and structure:
         return source.facts, find_weights(str(source.path), structure)
+    if source.kind in (models.RUN, models.KERAS_FILE) and structure and source.path:
+        activation = told_by(model_config(source.path)).get("activation", "relu")
+        return dataclasses.replace(source.facts, activation=activation), find_weights(str(source.path), structure, activation=activation)
     known = recognise(*checksums(str(source.path)))
     if known and structure is None:
         structure = find_structure(known[0].structure)

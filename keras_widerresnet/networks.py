@@ -106,8 +106,14 @@ def WiderResNet(
     model = keras.Model(inputs, x, name=name or _model_name(structure))
     if weights is not None:
         check_beside(weights, structure, activation)
-        options = {"activation": activation, "pool_padding": pool_padding, "classifier_bias": classifier_bias}
-        arrays = find_weights(weights, structure, include_top=include_top, **options)
+        arrays = find_weights(
+            weights,
+            structure,
+            include_top=include_top,
+            activation=activation,
+            pool_padding=pool_padding,
+            classifier_bias=classifier_bias,
+        )
         assign_weights(model, arrays, repr(str(weights)), ignore_head=not include_top)
     return model
 
