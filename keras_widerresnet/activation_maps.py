@@ -6,6 +6,7 @@ several sizes and mirrored images are combined as in psa's procedure (Ahn and Kw
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ from keras_widerresnet.networks import one_or_all
 SCALES = (0.5, 1.0, 1.5, 2.0)  # psa's
 EPSILON = 1e-5  # psa's, in the normalisation
 MAPS, OUTPUTS = "maps", "outputs"
+# Networks of maps are kept with the models that they are of, so that they are traced once.
+_NETWORKS: weakref.WeakKeyDictionary[keras.Model, dict[bool, tuple[keras.Model | None, keras.Model]]] = weakref.WeakKeyDictionary()
 _AFTER_POOLING = (layers.Dropout, layers.SpatialDropout2D, layers.Identity, layers.InputLayer, layers.Flatten, layers.Reshape)
 
 
@@ -61,7 +64,7 @@ def class_activation_maps(
         raise InputError(f"`images` must be float of shape (batch, height, width, 3). Received: {images.dtype} of shape {images.shape}")
     size = images.shape[1:3]
     sizes = scaled_sizes(size, scales)
-    network = map_network(model, any_size=any(other != size for other in sizes))
+    network = _kept_network(model, any(other != size for other in sizes))
     first: dict[str, Any] = network.predict_on_batch(images) if classes is None or size in sizes else {}
     chosen = _chosen(classes, first.get(OUTPUTS), len(images), network.output[MAPS].shape[-1])
 
@@ -102,11 +105,9 @@ def map_network(model: keras.Model, any_size: bool = True) -> keras.Model:
     Raises:
         InputError: if the model does not end in global average pooling and a dense layer.
     """
-    if isinstance(model, keras.Sequential) and model.built:
-        model = keras.Model(model.inputs, model.outputs, name=model.name)
     pooled, dense = _classifier(model)
-    if any_size and any(side is not None for side in model.inputs[0].shape[1:3]):
-        model = _of_any_size(model)
+    if any_size and (copy := _of_any_size(model)):
+        model = copy
         pooled, dense = _classifier(model)
     maps = _TimesKernel(dense, dtype="float32", name="activation_maps")(pooled)
     return keras.Model(one_or_all(model.inputs), {MAPS: maps, OUTPUTS: model.outputs[0]}, name=f"{model.name}_maps")
@@ -162,9 +163,24 @@ def _chosen(classes: Any, outputs: Any, batch: int, count: int) -> np.ndarray:
     return chosen.astype(np.int32)
 
 
-def _of_any_size(model: keras.Model) -> keras.Model:
-    """Returns a copy of a network whose input has no fixed size."""
+def _kept_network(model: keras.Model, any_size: bool) -> keras.Model:
+    """Returns `map_network` of a model, made at the first call; a copy gets the model's present weights."""
+    kept = _NETWORKS.setdefault(model, {})
+    if any_size not in kept:
+        _classifier(model)
+        copy = _of_any_size(model) if any_size else None
+        kept[any_size] = copy, map_network(copy or model, any_size=False)
+    copy, network = kept[any_size]
+    if copy is not None:
+        copy.set_weights(model.get_weights())
+    return network
+
+
+def _of_any_size(model: keras.Model) -> keras.Model | None:
+    """Returns a copy of a network whose input has no fixed size; None if the network is such itself."""
     (image,) = model.inputs
+    if all(side is None for side in image.shape[1:3]):
+        return None
     copy = keras.models.clone_model(model, input_tensors=keras.Input((None, None, image.shape[-1]), dtype=image.dtype, name="images"))
     copy.set_weights(model.get_weights())
     return copy
@@ -173,7 +189,8 @@ def _of_any_size(model: keras.Model) -> keras.Model:
 def _classifier(model: keras.Model) -> tuple[keras.KerasTensor, layers.Dense]:
     """Returns the map that is averaged, and the dense layer."""
     wanted = "Class activation maps need a classifier, global average pooling followed by one dense layer"
-    if not isinstance(model, keras.Function) or len(model.inputs) != 1 or len(model.outputs) != 1:
+    is_functional = isinstance(model, keras.Function) or (isinstance(model, keras.Sequential) and model.built)
+    if not is_functional or len(model.inputs) != 1 or len(model.outputs) != 1:
         raise InputError(f"{wanted}, in a functional model with one input and one output. Received: {model!r}")
     dense, pool = None, None
     tensor = model.outputs[0]

@@ -170,6 +170,17 @@ def test_a_network_of_a_fixed_size_takes_others_and_stays_as_it_is():
     np.testing.assert_allclose(other, np.concatenate([alone, alone]), atol=1e-4)
 
 
+def test_maps_follow_the_weights_of_a_model_that_learns():
+    """At its own sizes and through the copy for others, which is made once."""
+    x = random_images(1, 40, 48, 3)
+    fixed = kw.WiderResNet("112-0-1-1-0-0-0-0", classes=4, width=0.0625, input_shape=(40, 48, 3))
+    for scales in ((1,), (0.5, 1)):
+        before = kw.class_activation_maps(fixed, x, 3, scales, raw=True)
+        kernel, bias = fixed.get_layer("linear4").get_weights()
+        fixed.get_layer("linear4").set_weights([2 * kernel, bias])
+        np.testing.assert_allclose(kw.class_activation_maps(fixed, x, 3, scales, raw=True), 2 * before, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("build", "words"),
     [
