@@ -1,4 +1,5 @@
 from . import hub as hub
+from .activation_maps import class_activation_maps as class_activation_maps
 from .conversion import convert as convert
 from .errors import InputError as InputError
 from .fcn import WideResNetFCN as WideResNetFCN

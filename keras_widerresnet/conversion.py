@@ -14,7 +14,7 @@ from keras_widerresnet.conversion_config import ConversionConfig, find_convertib
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.fcn import WideResNetFCN
 from keras_widerresnet.files import check_absent, check_room, is_disk_full, reason, replacing
-from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, Facts, sidecar
+from keras_widerresnet.models import Facts, facts_of_original, sidecar
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import STRUCTURES, Structure, find_structure, same_network
 from keras_widerresnet.units import kernels_at_zero
@@ -22,9 +22,9 @@ from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.checksums import check_known, checksums, recognise
 from keras_widerresnet.weights.find import converted_name, home
 from keras_widerresnet.weights.keras_file import read_keras_weights
-from keras_widerresnet.weights.layers import is_of_backbone
+from keras_widerresnet.weights.layers import is_of_backbone, is_of_head
 from keras_widerresnet.weights.official import layer_arrays
-from keras_widerresnet.weights.original import OFFICIAL_KIND, Original, read_original
+from keras_widerresnet.weights.original import Original, read_original
 from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained
 
 _HDF5_BYTES = 1 << 13  # upper bound of the overhead per file, and per array
@@ -112,7 +112,9 @@ def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> None:
     """
     original = read_original(source)
     expected, found = layer_arrays(original.parameters), read_keras_weights(converted)
-    compared = found.keys() | {name for name in expected if original.classes or is_of_backbone(name)}
+    # Files of psa's kind may have further heads.
+    is_used = is_of_head if original.is_psa_classifier else lambda name: original.classes is not None
+    compared = found.keys() | {name for name in expected if is_of_backbone(name) or is_used(name)}
     for name in sorted(compared):
         ours, theirs = found.get(name, []), expected.get(name, [])
         if len(ours) != len(theirs) or not all(map(np.array_equal, ours, theirs)):
@@ -141,7 +143,8 @@ def _write(source: str | pathlib.Path, structure: str | Structure, output: pathl
     original = read_original(source)
     model, facts = _network(original, structure, width), _facts(original, find_structure(structure), width)
     arrays = layer_arrays(original.parameters, original.own_names)
-    ignore_head = original.classes is None
+    # Files of psa's kind may have further heads, such as SEAM's, beside the classifier.
+    ignore_head = original.classes is None or original.is_psa_classifier
     original.parameters.clear()  # so that each array is freed once it is assigned
     left = assign_weights(model, arrays, repr(str(source)), ignore_head)
     try:
@@ -185,20 +188,11 @@ def _network(original: Original, structure: str | Structure, width: float) -> ke
             pool_padding=original.pool_padding,
             width=width,
             activation=original.activation or "relu",
+            classifier_bias=f"linear{original.classes}_bias" in original.parameters,
         )
 
 
 def _facts(original: Original, structure: Structure, width: float) -> Facts:
     known = next((name for name, other in STRUCTURES.items() if same_network(other, structure)), "")
     can_be_written = same_network(str(structure), structure)  # the notation cannot express halvings by stride
-    task = SEGMENTATION if original.classifier_convs else CLASSIFICATION
-    return Facts(
-        structure=known or (str(structure) if can_be_written else ""),
-        width=width,
-        # The official release trains with one convention and evaluates with another: its files leave the choice to the user.
-        pool_padding="" if original.kind == OFFICIAL_KIND else original.pool_padding,
-        activation=original.activation or "relu",
-        task=task if original.classes else "",
-        classes=original.classes,
-        classifier_convs=original.classifier_convs,
-    )
+    return facts_of_original(original, known or (str(structure) if can_be_written else ""), width)

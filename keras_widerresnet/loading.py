@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import pathlib
@@ -16,16 +17,17 @@ from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.fcn import WideResNetFCN
 from keras_widerresnet.heads import DECODER_CLASSIFIER
 from keras_widerresnet.hub.layers import CropToCells, PadToMultiple
-from keras_widerresnet.models import NO_PREPROCESSING, Facts, Source
+from keras_widerresnet.models import NO_PREPROCESSING, Facts, Source, facts_of_original
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.structures import Structure, find_structure, same_network
 from keras_widerresnet.texts import check_class_names, read_class_names
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.checksums import checksums, recognise
 from keras_widerresnet.weights.find import find_weights
+from keras_widerresnet.weights.keras_file import model_config
 from keras_widerresnet.weights.layers import shortened
 from keras_widerresnet.weights.official import layer_arrays
-from keras_widerresnet.weights.original import OFFICIAL_KIND, read_original
+from keras_widerresnet.weights.original import read_original, told_by
 from keras_widerresnet.weights.registry import Pretrained
 
 logger = logging.getLogger(__name__)
@@ -84,25 +86,31 @@ def _own_error(error: BaseException | None) -> InputError | None:
     return error
 
 
-def load_network(source: Source, *, width: float = 0.0, pool_padding: str = "", output_stride: int = OUTPUT_STRIDE) -> keras.Model:
+def load_network(
+    source: Source, *, width: float = 0.0, pool_padding: str = "", output_stride: int = OUTPUT_STRIDE, classifier_stride: int = 0
+) -> keras.Model:
     """Loads the Keras model of a source; it outputs probabilities (images, classes), or logits per cell for segmentation.
 
     Args:
         source: a source of any kind except a SavedModel, which does not contain a Keras model.
         width, pool_padding: options of a network built here; 0 and empty for those of the weights, see `models.Source`.
         output_stride: output stride of a segmentation network built here.
+        classifier_stride: output stride of a classification network; 0 for that of the weights, or the structure's own. A saved network
+            is then built anew, with the same weights.
 
     Raises:
         InputError: if the weights cannot be found or read, have no head, or do not specify their structure.
     """
     source.check_is_no_saved_model(FROZEN)
-    if source.kind in (models.RUN, models.KERAS_FILE):
+    if source.kind in (models.RUN, models.KERAS_FILE) and not classifier_stride:
         return load_keras_file(str(source.path))
     if source.record:
-        return _of_record(source.record, source, source.width(width), source.pool_padding(pool_padding), output_stride)
+        strides = (output_stride, classifier_stride or source.record.output_stride)
+        return _of_record(source.record, source, source.width(width), source.pool_padding(pool_padding), *strides)
     facts, arrays = _read_file(source)
     padding = pool_padding or facts.pool_padding or "ceil"
-    network = _of_arrays(source, facts, arrays, source.width(width), padding, output_stride)
+    strides = (output_stride, classifier_stride or facts.classifier_stride)
+    network = _of_arrays(source, facts, arrays, source.width(width), padding, *strides)
     assign_weights(network, arrays, repr(source.text))
     return network
 
@@ -232,8 +240,9 @@ def class_names(source: Source, classes: int, file: str, of_data: Callable[[str]
         if len(names) != classes:
             raise InputError(f"The network has {classes} classes, but there are {len(names)} class names")
         return names
-    if len(source.facts.class_names) == classes:
-        return check_class_names(source.facts.class_names, f"{source.text!r} (use --class_names to replace them)")
+    known = _published_facts(source) or source.facts
+    if len(known.class_names) == classes:
+        return check_class_names(known.class_names, f"{source.text!r} (use --class_names to replace them)")
     if classes == len(models.imagenet_classes()):
         return tuple(name for _, name in models.imagenet_classes())
     if source.run is None or "data" not in source.run.flags:
@@ -250,7 +259,15 @@ def class_names(source: Source, classes: int, file: str, of_data: Callable[[str]
     return names
 
 
-def _of_record(record: Pretrained, source: Source, width: float, pool_padding: str, output_stride: int) -> keras.Model:
+def _published_facts(source: Source) -> Facts | None:
+    """Returns what is known of a published original file, which is recognised by its checksum; None for any other source."""
+    known = recognise(*checksums(str(source.path))) if source.kind == models.ORIGINAL_FILE else None
+    return models.find_source(known[0].name).facts if known else None
+
+
+def _of_record(
+    record: Pretrained, source: Source, width: float, pool_padding: str, output_stride: int, classifier_stride: int | None
+) -> keras.Model:
     structure = source.structure or find_structure(record.structure)
     if record.classifier_convs:
         return WideResNetFCN(
@@ -267,19 +284,25 @@ def _of_record(record: Pretrained, source: Source, width: float, pool_padding: s
         weights=record.name,
         input_shape=ANY_SIZE,
         classes=record.classes,
+        classifier_activation=record.classifier_activation,
+        output_stride=classifier_stride,
         pool_padding=pool_padding,
         width=width,
         activation=record.activation,
+        classifier_bias=record.classifier_bias,
     )
 
 
 def _read_file(source: Source) -> tuple[Facts, Arrays]:
     """Returns what is known about a weights file, and its arrays."""
     structure = source.structure
-    if source.kind == models.WEIGHTS_FILE:
-        if structure is None:
-            raise InputError(_needs_model(source))
+    if structure is None and source.kind != models.ORIGINAL_FILE:
+        raise InputError(_needs_model(source))
+    if source.kind == models.WEIGHTS_FILE and structure:
         return source.facts, find_weights(str(source.path), structure)
+    if source.kind in (models.RUN, models.KERAS_FILE) and structure and source.path:
+        activation = told_by(model_config(source.path)).get("activation", "relu")
+        return dataclasses.replace(source.facts, activation=activation), find_weights(str(source.path), structure, activation=activation)
     known = recognise(*checksums(str(source.path)))
     if known and structure is None:
         structure = find_structure(known[0].structure)
@@ -288,13 +311,13 @@ def _read_file(source: Source) -> tuple[Facts, Arrays]:
     if known and not same_network(known[0].structure, structure):
         raise InputError(f"{source.text!r} is {known[1].name}: it belongs to Model {known[0].structure}, not to {structure}")
     original = read_original(str(source.path))
-    # Official files leave the choice to the user.
-    padding = "" if original.kind == OFFICIAL_KIND else original.pool_padding
-    facts = Facts(structure=structure.name or str(structure), pool_padding=padding, activation=original.activation or "relu")
+    facts = facts_of_original(original, structure.name or str(structure))
     return facts, layer_arrays(original.parameters, original.own_names)
 
 
-def _of_arrays(source: Source, facts: Facts, arrays: Arrays, width: float, pool_padding: str, output_stride: int) -> keras.Model:
+def _of_arrays(
+    source: Source, facts: Facts, arrays: Arrays, width: float, pool_padding: str, output_stride: int, classifier_stride: int | None
+) -> keras.Model:
     """Returns the network for the head in a file, with its initial weights."""
     heads = {name: found[0] for name, found in arrays.items() if re.fullmatch(r"linear\d+", name) and found}
     if not heads:
@@ -319,9 +342,12 @@ def _of_arrays(source: Source, facts: Facts, arrays: Arrays, width: float, pool_
         facts.structure,
         input_shape=ANY_SIZE,
         classes=classes,
+        classifier_activation=facts.classifier_activation,
+        output_stride=classifier_stride,
         pool_padding=pool_padding,
         width=width,
         activation=facts.activation,
+        classifier_bias=len(arrays[name]) == 2,
     )
 
 

@@ -6,7 +6,9 @@ import dataclasses
 import json
 import os
 import pathlib
+import typing
 
+from keras_widerresnet.colors import BACKGROUND
 from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.label_maps import LABEL_MAPS
@@ -20,6 +22,9 @@ from keras_widerresnet.weights.hubs import local_weights
 from keras_widerresnet.weights.keras_file import is_keras_archive, kept_class_names, model_config
 from keras_widerresnet.weights.registry import PRETRAINED, Pretrained, imagenet_record
 
+if typing.TYPE_CHECKING:
+    from keras_widerresnet.weights.original import Original
+
 PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KINDS = (
     "pretrained name",
     "run directory",
@@ -31,6 +36,7 @@ PRETRAINED_NAME, RUN, KERAS_FILE, WEIGHTS_FILE, SAVED_MODEL, ORIGINAL_FILE = KIN
 PREPROCESSINGS = RELEASE_PREPROCESSING, NO_PREPROCESSING = "release", "none"
 DEFAULT_MODEL = "A"
 IMAGENET = "imagenet"
+PSA_OUTPUT_STRIDE = 8
 GRAPH_FILE, LABELS_FILE = "saved_model.pb", "assets/labels.txt"
 _WEIGHTS_SUFFIX, _SIDECAR_SUFFIX = ".weights.h5", ".weights.json"
 
@@ -93,6 +99,8 @@ class Facts:
         classes: number of classes; None for features only, or if unknown.
         classifier_convs: number of convolutions in the segmentation head.
         class_names: names in order; empty if unknown.
+        classifier_activation: activation of a classifier's outputs.
+        classifier_stride: output stride of a classification network; None for the structure's own.
     """
 
     structure: str = ""
@@ -103,6 +111,8 @@ class Facts:
     classes: int | None = None
     classifier_convs: int = 0
     class_names: tuple[str, ...] = ()
+    classifier_activation: str = "softmax"
+    classifier_stride: int | None = None
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the sidecar of a `.weights.h5` file to `path`, its final or a temporary name."""
@@ -239,6 +249,8 @@ def _pretrained(name: str, model: str) -> Source:
         classes=record.classes,
         classifier_convs=record.classifier_convs,
         class_names=_published_class_names(record),
+        classifier_activation=record.classifier_activation,
+        classifier_stride=record.output_stride,
     )
     return Source(name, PRETRAINED_NAME, None, facts, record=record)
 
@@ -247,8 +259,38 @@ def _published_class_names(record: Pretrained) -> tuple[str, ...]:
     if record.classes == len(imagenet_classes()):
         return tuple(name for _, name in imagenet_classes())
     benchmark = record.name.split("-")[0]
+    return _benchmark_class_names(benchmark, record.classes)
+
+
+def _benchmark_class_names(benchmark: str, classes: int | None) -> tuple[str, ...]:
+    """Returns the class names of a benchmark, with or without its background; nothing for another number of classes."""
     labels = LABEL_MAPS.get(benchmark)
-    return labels.class_names if labels and labels.classes == record.classes else ()
+    choices = (labels.class_names, labels.class_names[labels.class_names[0] == BACKGROUND :]) if labels else ()
+    return next((names for names in choices if len(names) == classes), ())
+
+
+def facts_of_original(original: Original, structure: str, width: float | None = None) -> Facts:
+    """Returns what an original checkpoint tells about its network.
+
+    Args:
+        original: the checkpoint.
+        structure: name or notation; empty if neither can express it.
+        width: factor for the channels; None if unknown.
+    """
+    task = SEGMENTATION if original.classifier_convs else CLASSIFICATION
+    return Facts(
+        structure=structure,
+        width=width,
+        # The official release trains with one convention and evaluates with another: its files leave the choice to the user.
+        pool_padding="" if original.kind == "mxnet" else original.pool_padding,
+        activation=original.activation or "relu",
+        task=task if original.classes else "",
+        classes=original.classes,
+        classifier_convs=original.classifier_convs,
+        class_names=_benchmark_class_names("voc", original.classes) if original.is_psa_classifier else (),
+        classifier_activation="sigmoid" if original.is_psa_classifier else Facts.classifier_activation,
+        classifier_stride=PSA_OUTPUT_STRIDE if original.is_psa_classifier else None,
+    )
 
 
 def _of_structure(facts: Facts, model: str) -> Facts:

@@ -41,6 +41,7 @@ def WiderResNet(
     downsampling: str | Sequence[str] | None = None,
     activation: str = "relu",
     frozen_batch_norm: bool = False,
+    classifier_bias: bool = True,
 ) -> keras.Model:
     """A wide residual network of any structure (arXiv:1611.10080).
 
@@ -57,7 +58,7 @@ def WiderResNet(
         input_shape: (H, W, C), channels last; default (S, S, 3) with the top and (None, None, 3) without.
         pooling: if `include_top` is False: None (feature map), `"avg"` or `"max"` (global pooling, (batch, 4096)).
         classes: number of classes of the classifier.
-        classifier_activation: `"softmax"`, or None for logits.
+        classifier_activation: `"softmax"`, `"sigmoid"` if an image may show several classes, or None for logits.
         name: the model's name.
         output_stride: None for the structure's own; 16 or 8 drop the last halvings and dilate the layers after them (official release).
         pool_padding: `"ceil"` (the paper's), `"symmetric"` or `"valid"`, see `units.MaxPool`.
@@ -67,6 +68,7 @@ def WiderResNet(
         activation: `"relu"`, or `"leaky_relu"` of slope 0.01 (InPlace-ABN release).
         frozen_batch_norm: whether to use the running statistics in training too; scales and shifts are still learned (official
             release, segmentation).
+        classifier_bias: whether the classifier has a bias; psa's classifier (`weights="voc-backbone"`) has none.
 
     The model's inputs are float images (batch, H, W, 3) as returned by `preprocess_input`; its outputs are float32 probabilities
     (batch, classes) or logits, also under a mixed-precision policy.
@@ -94,7 +96,7 @@ def WiderResNet(
         x = units.residual_unit(x, item, activation, frozen_batch_norm) if isinstance(item, Unit) else units.max_pool(x, item, pool_padding)
     x = units.batch_norm_relu(x, "bn7", "relu7", activation, frozen_batch_norm)
     if include_top:
-        x = _classifier(x, classes, classifier_activation)
+        x = _classifier(x, classes, classifier_activation, classifier_bias)
     elif pooling is not None:
         pool = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
         x = pool(data_format=units.DATA_FORMAT, name="pool7")(x)
@@ -104,7 +106,14 @@ def WiderResNet(
     model = kind(inputs, x, name=name or _model_name(structure))
     if weights is not None:
         check_beside(weights, structure, activation)
-        arrays = find_weights(weights, structure, include_top=include_top, activation=activation, pool_padding=pool_padding)
+        arrays = find_weights(
+            weights,
+            structure,
+            include_top=include_top,
+            activation=activation,
+            pool_padding=pool_padding,
+            classifier_bias=classifier_bias,
+        )
         assign_weights(model, arrays, repr(str(weights)), ignore_head=not include_top)
     return model
 
@@ -148,7 +157,7 @@ def _image_input(input_tensor, input_shape, structure, include_top, pool_padding
     return keras.Input(shape, name="data") if input_tensor is None else input_tensor
 
 
-def _classifier(x, classes: int, activation: str | None):
+def _classifier(x, classes: int, activation: str | None, use_bias: bool):
     """Global average pooling, dense layer and activation, in float32 even if the features are 16-bit."""
     compute = keras.config.dtype_policy().compute_dtype
     dtype = "float32" if compute in ("float16", "bfloat16") else compute
@@ -156,7 +165,7 @@ def _classifier(x, classes: int, activation: str | None):
     limit = x.shape[-1] ** -0.5
     # Official release: weight and bias uniform in ±1/sqrt(fan in).
     uniform = {key: keras.initializers.RandomUniform(-limit, limit) for key in ("kernel_initializer", "bias_initializer")}
-    return layers.Dense(classes, activation=activation, dtype=dtype, name=f"linear{classes}", **uniform)(x)
+    return layers.Dense(classes, activation=activation, use_bias=use_bias, dtype=dtype, name=f"linear{classes}", **uniform)(x)
 
 
 def _model_name(structure: Structure) -> str:
@@ -185,6 +194,7 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
         downsampling: str | Sequence[str] | None = None,
         activation: str = "relu",
         frozen_batch_norm: bool = False,
+        classifier_bias: bool = True,
     ) -> keras.Model:
         return WiderResNet(
             structure,
@@ -203,6 +213,7 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
             downsampling=downsampling,
             activation=activation,
             frozen_batch_norm=frozen_batch_norm,
+            classifier_bias=classifier_bias,
         )
 
     build.__name__ = build.__qualname__ = f"WideResNet{key}"

@@ -264,11 +264,19 @@ class Structure:
                 size = next(n for n in range(1, 2 * size + 4) if halved(n, convention) >= size)
         return size
 
-    def parameters(self, *, classes: int = 1000, width: float | Sequence[float] = 1.0, include_top: bool = True, channels: int = 3) -> int:
+    def parameters(
+        self,
+        *,
+        classes: int = 1000,
+        width: float | Sequence[float] = 1.0,
+        include_top: bool = True,
+        channels: int = 3,
+        classifier_bias: bool = True,
+    ) -> int:
         """Number of trainable parameters (kernels, batch-norm scales and shifts, the classifier's weight and bias)."""
         total = sum(kernel**2 * cin * cout for kernel, cin, cout, _ in self._convolutions(width, channels))
         total += 2 * sum(self._normalised_channels(width))
-        return total + (classes * (self._last_channels(width) + 1) if include_top else 0)
+        return total + (classes * (self._last_channels(width) + classifier_bias) if include_top else 0)
 
     def statistics(self, *, width: float | Sequence[float] = 1.0) -> int:
         """Number of batch-norm running statistics (means and variances)."""

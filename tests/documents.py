@@ -403,7 +403,7 @@ class Reader:
         return at_hand
 
     def _file(self, path: str, command: str, task: str) -> list[str]:
-        if re.search(r"\.(jpe?g|png)$", path, re.I) and command in ("predict", "load-test", "benchmark"):
+        if re.search(r"\.(jpe?g|png)$", path, re.I) and command in ("predict", "activation-maps", "load-test", "benchmark"):
             if not glob.glob(path):
                 place = self.folder / path.replace("*", "photograph")
                 place.parent.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,9 @@ for name, build, options in (
         assign_official(model, {key: refparams.array(key, shape) for key, shape in official_shapes(model).items()}, "refparams")
         image = refparams.image((2, 3, 71, 90)).transpose(0, 2, 3, 1)
         outputs[f"{name} {size}"] = model.predict(image, verbose=0)
+    if name == "a1":
+        maps = kw.class_activation_maps(model, image[:1, :48, :64], [3, 8], scales=(0.5, 1))
+        outputs["maps"] = np.asarray(maps)
 assert keras.backend.backend() == sys.argv[2]
 np.savez(sys.argv[1], **outputs)
 """
@@ -54,7 +57,7 @@ def test_other_backends_predict_the_same(tmp_path, backend):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     ours, theirs = (outputs(tmp_path, name) for name in ("tensorflow", backend))
-    assert len(ours) == 16
+    assert len(ours) == 17
     for name, expected in ours.items():
         difference = np.abs(theirs[name] - expected).max() / np.abs(expected).max()
         assert difference < 1e-5, f"{name}: {difference:.1e}"

@@ -98,8 +98,8 @@ def test_unknown_names_are_listed_as_the_file_has_them(torch_file):
         assert sum(name in row for row in rows) == 1, name
     for name in ("f8_3.weight", "f8_4.weight", "f9.weight", *extra):
         assert f"  unused      {name}" in rows
-    assert "  unused      fc8 (fc8.weight)" in rows and "  missing     linear20" in rows
-    assert "only the features fit, with include_top=False" in rows[0]
+    assert "  unused      linear21 (fc8.weight)" in rows and "  missing     linear20" in rows
+    assert "they are for classes=21, the model has classes=20" in rows[0]
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "module.backbone.", "encoder.net."])
@@ -109,25 +109,42 @@ def test_extra_heads_are_left_aside_without_the_top_and_told(torch_file, caplog,
         network = kw.WiderResNet(TINY, weights=torch_file(state), **FEATURES)
     same_features(network, official())
     (line,) = [line for line in caplog.messages if "are ignored" in line]
-    assert all(f"{prefix}{name}" in line for name in SEAM)
+    assert [f"{prefix}{name}" in line for name in SEAM] == [True, True, True, False]  # a classifier is expected
 
 
-@pytest.mark.parametrize(("classes", "is_told"), [(20, False), (21, True)])
-def test_another_classifier_than_psas_is_not_dropped_in_silence(torch_file, caplog, classes, is_told):
-    path = torch_file(psa(**{"fc8.weight": (classes, 256, 1, 1)}))
+def test_psas_classifier_without_bias_is_read_as_a_dense_layer(torch_file):
+    """The 1x1 convolution fc8 is `linear20`; with a bias, or another number of classes, the message says what to give."""
+    kernel = np.random.default_rng(0).normal(size=(20, 256, 1, 1)).astype(np.float32)
+    path = torch_file(psa() | {"fc8.weight": kernel})
+    network = kw.WiderResNet(TINY, weights=path, classes=20, classifier_bias=False, **OPTIONS)
+    (dense,) = network.get_layer("linear20").get_weights()
+    np.testing.assert_array_equal(dense, kernel[:, :, 0, 0].T)
+    with pytest.raises(InputError, match="their classifier has no bias, use classifier_bias=False"):
+        kw.WiderResNet(TINY, weights=path, classes=20, **OPTIONS)
+    with pytest.raises(InputError, match="they are for classes=20, the model has classes=21"):
+        kw.WiderResNet(TINY, weights=path, classes=21, classifier_bias=False, **OPTIONS)
+
+
+def test_a_classifier_of_another_shape_is_not_dropped_in_silence(torch_file, caplog):
+    path = torch_file(psa(**{"fc8.weight": (21, 256, 3, 3)}))
     with caplog.at_level(logging.WARNING):
         kw.WiderResNet(TINY, weights=path, **FEATURES)
-    assert any("fc8.weight" in line for line in caplog.messages) == is_told
+    assert any("fc8.weight" in line for line in caplog.messages)
 
 
-@pytest.mark.parametrize("extra", [SEAM, {"fc8.weight": (21, 256, 1, 1)}, {"fc8.weight": (20, 256, 1, 1)}])
-def test_conversion_says_what_it_left(torch_file, tmp_path, capsys, extra):
+@pytest.mark.parametrize(("extra", "classes"), [(SEAM, 21), ({"fc8.weight": (20, 256, 1, 1)}, 20), ({"fc8.weight": (7, 256, 1, 1)}, 7)])
+def test_conversion_keeps_psas_classifier_and_says_what_it_left(torch_file, tmp_path, capsys, extra, classes):
     path, output = torch_file(psa(**extra)), tmp_path / "out.weights.h5"
     main(["convert", f"--source={path}", f"--model={TINY}", f"--width={WIDTH}", f"--output={output}", "--verify"])
     said = capsys.readouterr().out.splitlines()
-    assert said[0].endswith("all equal to the source's") and said[1] == f"Skipped, as only the source has them: {', '.join(extra)}"
+    left = [name for name in extra if name != "fc8.weight"]
+    assert said[0].endswith("all equal to the source's") and said[1:] == (
+        [f"Skipped, as only the source has them: {', '.join(left)}"] if left else []
+    )
     same_features(kw.WiderResNet(TINY, weights=output, **FEATURES), official())
-    assert find_source(str(output)).facts.classes is None
+    facts = find_source(str(output)).facts
+    assert (facts.task, facts.classes, facts.classifier_activation, facts.classifier_stride) == ("classification", classes, "sigmoid", 8)
+    assert facts.class_names[-3:] == (() if classes == 7 else ("sofa", "train", "tvmonitor")) and len(facts.class_names) in (0, classes)
 
 
 def test_extra_heads_of_other_kinds_of_files(tmp_path, caplog):
@@ -431,7 +448,7 @@ def test_resnet38d_tf_is_still_that(tmp_path):
         file["logits/logits/kernel:0"] = np.ones((1, 1, 512, 21), np.float32)
         file["extra/extra/kernel:0"] = np.ones((1, 1, 2, 2), np.float32)
     found = read_original(tmp_path / "theirs.h5")
-    assert found.kind == "resnet38d-tf" and set(found.parameters) == {"conv1a_weight", "fc8_weight", "extra/extra/kernel:0"}
+    assert found.kind == "resnet38d-tf" and set(found.parameters) == {"conv1a_weight", "linear21_weight", "extra/extra/kernel:0"}
 
 
 def test_an_array_that_is_not_there_is_not_allocated(tmp_path):

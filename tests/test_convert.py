@@ -15,6 +15,7 @@ import keras_widerresnet as kw
 from keras_widerresnet.cli import main
 from keras_widerresnet.conversion import convert
 from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.loading import load_network
 from keras_widerresnet.models import Facts, find_source
 from keras_widerresnet.structures import STRUCTURES, Unit
 from keras_widerresnet.weights import read_original
@@ -317,20 +318,23 @@ def test_resnet38d_tf_file(tmp_path, image, fill):
     )
 
 
-def test_classifier_without_bias_is_left_aside(tmp_path):
-    """resnet38d-tf's VOC file holds psa's classifier, a 1x1 convolution: the features convert."""
+def test_classifier_without_bias_of_resnet38d_tf(tmp_path, image):
+    """resnet38d-tf's VOC file holds psa's classifier, a 1x1 convolution: predictions are the sigmoid of its mean map at stride 8."""
     features = {name: array for name, array in random_parameters("A1").items() if not name.startswith("linear")}
     source, output = tmp_path / "voc.h5", tmp_path / "voc.weights.h5"
     write_resnet38d_tf(source, features)
+    kernel = np.random.default_rng(0).normal(0, 0.1, (512, 20)).astype(np.float32)
     with h5py.File(source, "a") as file:
-        file["logits/logits/kernel:0"] = np.ones((1, 1, 512, 20), np.float32)
-    result = run_script(f"--source={source}", "--model=A1", f"--output={output}", f"--width={WIDTH}", "--verify")
-    assert result.returncode == 0, result.stderr
+        file["logits/logits/kernel:0"] = kernel[None, None]
+    convert(source, "A1", output, width=WIDTH)
+    x = image(SIZE, SIZE)
+    options = {"include_top": False, "width": WIDTH, "output_stride": 8}
+    maps = kw.WideResNetA1(weights=str(source), **options).predict_on_batch(x)
+    expected = 1 / (1 + np.exp(-(maps @ kernel).mean((1, 2))))
     for weights in (output, source):
-        network = kw.WideResNetA1(include_top=False, weights=str(weights), width=WIDTH)
-        np.testing.assert_array_equal(network.get_layer("bn7").get_weights()[0], features["bn7_gamma"])
-    with pytest.raises(ValueError, match="unused      fc8"):
-        kw.WideResNetA1(weights=str(source), width=WIDTH, classes=20)
+        found = find_source(str(weights), "A1")
+        np.testing.assert_allclose(load_network(found, width=WIDTH).predict_on_batch(x), expected, atol=1e-5)
+    assert find_source(str(output)).facts.class_names[:2] == ("aeroplane", "bicycle")
 
 
 @pytest.mark.parametrize(

@@ -325,7 +325,7 @@ def test_protocols_are_those_of_the_published_results():
 
 def test_sizes_are_those_of_the_official_networks_parameters():
     statistics = 47_744
-    for name, parameters in (("imagenet-a", 109_167_912), ("voc-backbone", 105_070_912), ("voc", 124_042_581)):
+    for name, parameters in (("imagenet-a", 109_167_912), ("voc-backbone", 105_070_912 + 20 * 4096), ("voc", 124_042_581)):
         assert registry.size_mb(PRETRAINED[name]) == pytest.approx((parameters + statistics) * 4 / 1e6)
     one_conv = dataclasses.replace(PRETRAINED["voc"], classifier_convs=1)
     assert registry.size_mb(one_conv) == pytest.approx((105_070_912 + 9 * 4096 * 21 + 21 + statistics) * 4 / 1e6)
@@ -367,7 +367,7 @@ def test_weights_build_no_network():
         (WideResNetFCN, {"weights": "imagenet-a", "backbone": "A1"}, "use WideResNetA"),
         (kw.WideResNetA, {"weights": "imagenet-inplace-abn"}, "need activation='leaky_relu'"),
         (kw.WideResNetA, {"weights": "imagenet-inplace-abn", "activation": "leaky_relu"}, "need pool_padding='symmetric'"),
-        (kw.WideResNetA1, {"weights": "voc-backbone"}, "have no classifier: use include_top=False"),
+        (kw.WideResNetA1, {"weights": "voc-backbone"}, "has no bias: use classes=20 and classifier_bias=False, or include_top=False"),
         (kw.WideResNetA, {"weights": "imagnet"}, "or one of imagenet, imagenet-a, imagenet-a1.*Did you mean 'imagenet'"),
     ],
 )

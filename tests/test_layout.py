@@ -48,6 +48,7 @@ def test_model_code_does_not_name_tensorflow():
         "structures",
         "units",
         "networks",
+        "activation_maps",
         "freezing",
         "pyramid",
         "heads",

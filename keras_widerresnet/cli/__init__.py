@@ -19,6 +19,7 @@ COMMANDS = (
     "evaluate",
     "evaluate-segmentation",
     "predict",
+    "activation-maps",
     "export",
     "convert",
     "analyze",

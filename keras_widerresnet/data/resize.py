@@ -43,6 +43,11 @@ def resize_longer_side(image: tf.Tensor, size: int) -> tf.Tensor:
     return _resized(image, target, "bicubic")
 
 
+def resize_to(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """Resizes an image to a size of its own proportions or not; bicubic, output as of `resize_shorter_side`."""
+    return _resized(image, tf.constant([height, width]), "bicubic")
+
+
 def scaled_sides(shape: tf.Tensor, side: tf.Tensor, size: int) -> tf.Tensor:
     """Returns height and width, int32, after scaling by `size` / `side`; halves are rounded up."""
     return (2 * size * shape + side) // (2 * side)

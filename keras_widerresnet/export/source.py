@@ -127,7 +127,9 @@ def _in_float32(network: keras.Model) -> keras.Model:
 
 def _with_probabilities(network: keras.Model) -> keras.Model:
     last = last_layer(network)
-    if getattr(last, "activation", None) is keras.activations.softmax or isinstance(last, keras.layers.Softmax):
+    # A sigmoid gives the probability of each class by itself, of images that may show several.
+    gives = getattr(last, "activation", None) in (keras.activations.softmax, keras.activations.sigmoid)
+    if gives or isinstance(last, keras.layers.Softmax):
         return network
     if network.input_shape[1] and _gives_probabilities(network):  # whatever its last layer is
         return network

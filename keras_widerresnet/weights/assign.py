@@ -15,7 +15,6 @@ from keras_widerresnet.weights.layers import LayerArrays, is_of_backbone, is_of_
 logger = logging.getLogger(__name__)
 
 _CLASSIFIER = re.compile(r"linear(\d+)")
-_PSA_CLASSIFIER, _PSA_CLASSES = "fc8", 20
 
 
 def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], source: str, ignore_head: bool = False) -> tuple[str, ...]:
@@ -46,9 +45,14 @@ def assign_weights(model: keras.Model, arrays: dict[str, list[np.ndarray]], sour
     if not rows and (damaged := list(_damaged(targets, found))):
         raise InputError(f"The weights of {source} are damaged:\n" + "\n".join(_table("damaged", damaged)))
     if rows:
-        hint = _class_hint(targets, found) or _kind_hint(targets, found) or _features_hint(targets, found, ignore_head)
+        hint = (
+            _class_hint(targets, found)
+            or _bias_hint(targets, found)
+            or _kind_hint(targets, found)
+            or _features_hint(targets, found, ignore_head)
+        )
         raise InputError(f"The weights of {source} do not fit {model.name!r}{hint}:\n" + "\n".join(rows))
-    unknown = [name for name in left if not _is_expected(name, found[name])]
+    unknown = [name for name in left if not is_of_head(name)]
     if unknown:
         names = [own for name in unknown for own in found.verbatim(name)]
         logger.warning("These arrays of %s are ignored, because no layer of %r uses them: %s", source, model.name, ", ".join(names))
@@ -86,18 +90,21 @@ def _wrong_values(array: np.ndarray) -> str:
     return "" if finite.all() else f"{finite.size - np.count_nonzero(finite):,} of {finite.size:,} values are not finite"
 
 
-def _is_expected(name: str, arrays: list[np.ndarray]) -> bool:
-    """Whether a head is one that feature files are known to include, and can be ignored without a warning."""
-    if name == _PSA_CLASSIFIER:
-        return [np.shape(array)[-1:] for array in arrays] == [(_PSA_CLASSES,)]
-    return is_of_head(name)
-
-
 def _class_hint(targets, arrays) -> str:
     """Returns a hint if the number of classes may be the only mismatch."""
     wanted, found = ({match[1] for name in names if (match := _CLASSIFIER.fullmatch(name))} for names in (targets, arrays))
     if wanted and found and wanted != found:
         return f": they are for classes={'/'.join(sorted(found))}, the model has classes={'/'.join(sorted(wanted))}"
+    return ""
+
+
+def _bias_hint(targets, arrays) -> str:
+    """Returns a hint if the classifier's bias is the only mismatch."""
+    for name in filter(_CLASSIFIER.fullmatch, targets):
+        wanted, found = len(targets[name].weights), len(arrays.get(name, ()))
+        if {wanted, found} == {1, 2} and np.ndim(arrays[name][0]) == len(targets[name].weights[0].shape):
+            has = "has no bias" if found == 1 else "has a bias"
+            return f": their classifier {has}, use classifier_bias={found == 2}"
     return ""
 
 

@@ -39,6 +39,7 @@ def find_weights(
     include_top: bool = True,
     activation: str = "relu",
     pool_padding: str = "ceil",
+    classifier_bias: bool | None = None,
 ) -> LayerArrays:
     """Returns the arrays that `weights` names, for a network of the given kind.
 
@@ -48,6 +49,7 @@ def find_weights(
         structure: the network's structure.
         include_top: whether a classifier is needed; if not, the weights may belong to either kind of network, or be features only.
         activation, pool_padding: options with which the network is built.
+        classifier_bias: whether its classifier has a bias; None to accept either.
 
     Returns:
         Layer name -> arrays in Keras' order and layout; those of a `.params` file are memory-mapped.
@@ -70,6 +72,12 @@ def find_weights(
             _check_activation(f"The weights of {text!r}", original.activation, activation)
         return layer_arrays(original.parameters, original.own_names)
     _check_fits(record, structure, include_top, activation, pool_padding)
+    if include_top and classifier_bias not in (None, record.classifier_bias):
+        has = "a" if record.classifier_bias else "no"
+        raise InputError(
+            f"The classifier of weights={record.name!r} has {has} bias: use classes={record.classes} and "
+            f"classifier_bias={record.classifier_bias}, or include_top=False"
+        )
     path = find_file(record, include_top)
     if path.name.endswith(KERAS_SUFFIXES):
         return read_keras_weights(path)

@@ -9,7 +9,7 @@ import numpy as np
 
 SHOWN_NAMES = 20  # only the number of further names is shown
 _BACKBONE = r"conv1a|bn7|(?:res|bn)[1-7](?:a|b\d+)_branch(?:1|2a|2b\d+)"
-_HEAD = r"linear\d+|conv6a|fc8"
+_HEAD = r"linear\d+|conv6a"
 _SUFFIXES = "weight|bias|gamma|beta|moving_mean|moving_var"
 _PARAMETER = re.compile(rf"({_BACKBONE}|{_HEAD})_({_SUFFIXES})")
 

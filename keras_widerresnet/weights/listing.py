@@ -7,7 +7,15 @@ from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrai
 HEADERS = ("name", "network", "classes", "MB", "file", "licence", "published result")
 WIDTHS = (None, 36, None, None, 44, 24, 36)
 # Defaults of the networks, which a call may omit.
-_CLASSIFIER_DEFAULTS = {"include_top": True, "activation": "relu", "pool_padding": None}
+_CLASSIFIER_DEFAULTS = {
+    "include_top": True,
+    "classes": 1000,
+    "output_stride": None,
+    "classifier_bias": True,
+    "classifier_activation": "softmax",
+    "activation": "relu",
+    "pool_padding": None,
+}
 _SEGMENTER_DEFAULTS = {"structure": "A1", "classes": 21, "classifier_convs": 2}
 
 

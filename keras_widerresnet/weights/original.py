@@ -35,7 +35,7 @@ TORCH_EPSILON = 1e-5  # of batch norm in InPlace-ABN's and NVIDIA's networks
 OFFICIAL_KIND, KERAS_KIND = "mxnet", "keras"
 _INPLACE_ABN_KIND, _NVIDIA_KIND = "inplace_abn", "nvidia"
 _COUNTERS = ".num_batches_tracked"
-PSA_CLASSIFIER = "fc8_weight"  # for VOC's 20 classes, a 1x1 convolution without bias: it has no official counterpart
+PSA_CLASSIFIER = "fc8_weight"  # a 1x1 convolution without bias on the averaged features, which is a dense layer
 _CONV_OF_H5 = {"b1": "branch1", "b2": "branch2a", "b3": "branch2b1", "b4": "branch2b2"}
 _NORM_OF_H5 = {"b0": "branch2a", "b2": "branch2b1", "b3": "branch2b2"}
 _CONV_OF_INPLACE = {"proj_conv": "branch1", "convs.conv1": "branch2a", "convs.conv2": "branch2b1", "convs.conv3": "branch2b2"}
@@ -80,6 +80,11 @@ class Original:
         return next((int(match[1]) for name in self.parameters if (match := re.fullmatch(r"linear(\d+)_weight", name))), None)
 
     @property
+    def is_psa_classifier(self) -> bool:
+        """Whether the file has psa's classifier: of images that show several classes, at output stride 8."""
+        return self.kind in ("psa", "resnet38d-tf") and self.classes is not None
+
+    @property
     def classifier_convs(self) -> int:
         """Number of convolutions in the segmentation head: 1 or 2, and 0 for a classification network."""
         weight = self.parameters.get(f"linear{self.classes}_weight")
@@ -105,7 +110,7 @@ def read_original(path: str | pathlib.Path) -> Original:
         start = first_bytes(path)
     except OSError as error:
         raise InputError(f"No weights file can be read at {str(path)!r}: {error.strerror}") from None
-    found = _read_kind(path, start)
+    found = _with_dense_classifier(_read_kind(path, start))
     _check_classes(found, path)
     return found
 
@@ -144,6 +149,18 @@ def _of_state(state: dict[str, np.ndarray], path: pathlib.Path) -> Original:
 
 def _as_float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32, copy=False) if array.dtype.kind == "f" else array
+
+
+def _with_dense_classifier(found: Original) -> Original:
+    """Turns psa's classifier into the dense layer `linear{classes}`; a kernel that is not 1x1 is left as it is."""
+    kernel = found.parameters.get(PSA_CLASSIFIER)
+    if kernel is None or kernel.shape[2:] not in ((), (1, 1)) or found.classes is not None:
+        return found
+    renamed = {PSA_CLASSIFIER: f"linear{len(kernel)}_weight"}
+    arrays = found.parameters | {PSA_CLASSIFIER: kernel.reshape(kernel.shape[:2])}
+    parameters = {renamed.get(name, name): array for name, array in arrays.items()}
+    own_names = {renamed.get(name, name): own for name, own in found.own_names.items()}
+    return dataclasses.replace(found, parameters=parameters, own_names=own_names)
 
 
 def _check_classes(found: Original, path: pathlib.Path) -> None:

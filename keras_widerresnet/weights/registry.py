@@ -100,6 +100,9 @@ class Pretrained:
         protocol: test protocol of the first of `results` (official release, InPlace-ABN release); None if its source does not specify it.
         note: description of the weights, if there is no result.
         classifier_convs: number of convolutions in the segmentation head, 0 for classification.
+        classifier_bias: whether the classifier has a bias.
+        classifier_activation: activation of the classifier's outputs: `"sigmoid"` if an image may show several of the classes.
+        output_stride: output stride at which a classification network was trained; None for the structure's own.
         activation: the activation with which the network must be built.
         pool_padding: the only pool convention that fits; None if the choice is left to the user.
         tested_pool_padding: the pool convention of the first of `results`, if the choice is left to the user: the official release
@@ -116,6 +119,9 @@ class Pretrained:
     protocol: ClassificationProtocol | SegmentationProtocol | None = None
     note: str = ""
     classifier_convs: int = 0
+    classifier_bias: bool = True
+    classifier_activation: str = "softmax"
+    output_stride: int | None = None
     activation: str = "relu"
     pool_padding: str | None = None
     tested_pool_padding: str = ""
@@ -195,10 +201,12 @@ PRETRAINED: dict[str, Pretrained] = {
                     "resnet38d_voc2012.h5",
                     sha256="a33cbbdca220cd35c011c1a58936e448a2b1b32833d1b4114b826496d972a749",
                     addresses=(f"{_H5_RELEASE}resnet38d_voc2012.h5",),
-                    include_top=False,
                 ),
             ),
             note="psa's VOC 2012 image classifier",
+            classifier_bias=False,
+            classifier_activation="sigmoid",
+            output_stride=8,
         ),
         Pretrained(
             "voc",
@@ -273,7 +281,8 @@ def size_mb(record: Pretrained) -> float:
     """Returns the size of a record's float32 parameters and statistics in MB (10^6 bytes), with the head if a file contains it."""
     structure = find_structure(record.structure)
     is_classifier = record.include_top and not record.classifier_convs
-    values = structure.parameters(classes=record.classes, include_top=is_classifier) + structure.statistics()
+    values = structure.parameters(classes=record.classes, include_top=is_classifier, classifier_bias=record.classifier_bias)
+    values += structure.statistics()
     if record.classifier_convs:
         values += structure.head_parameters(classes=record.classes, classifier_convs=record.classifier_convs)
     return values * 4 / 1e6

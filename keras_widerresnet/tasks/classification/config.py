@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from keras_widerresnet.data.limits import MAX_PIXELS, ImageOptions
+from keras_widerresnet.data.limits import MAX_DENSE_PIXELS, MAX_PIXELS, ImageOptions
 from keras_widerresnet.data.names import CLASSIFICATION, describe
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import ModelOptions
-from keras_widerresnet.options import DATA, OUTPUT, TESTING, check, documented, option, part_of, redefined
+from keras_widerresnet.options import DATA, MODEL, OUTPUT, TESTING, check, documented, option, part_of, redefined
 from keras_widerresnet.protocols import CROPS, INTERPOLATIONS, view_count
 from keras_widerresnet.serving.config import SERVER, ServerOptions
 from keras_widerresnet.training.config import AUGMENTATION, NETWORK, BaseAugmentation, RunConfig
@@ -173,6 +173,51 @@ class PredictionConfig(ModelOptions, ServerOptions):
             raise InputError("--scales, --crops, --flip and --features need --data")
         if self.features.startswith("stage") and (len(self.scales) > 1 or view_count(self.crops, self.flip) > 1):
             raise InputError(f"--features={self.features} needs a single view of each image; --features=pooled is averaged over the views")
+
+
+@documented
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActivationMapsConfig(ModelOptions):
+    """Class activation maps of images, as overlays, arrays and seeds of weakly supervised segmentation.
+
+    Raises:
+        InputError: for a value out of range, or if nothing is to be written.
+    """
+
+    images: tuple[str, ...] = option(help="IMAGE", group=DATA, is_positional=True)
+    max_pixels: int = redefined(ImageOptions, "max_pixels", MAX_DENSE_PIXELS)
+    image_classes: str = option(
+        "", help="text file with the classes of each image: its name and its classes (names or numbers), separated by tabs", group=DATA
+    )
+    weights: str = redefined(ModelOptions, "weights", "imagenet")
+    output_stride: int = option(
+        0, help="output stride of the network, 8 for the finest maps; 0 for that of the weights", group=MODEL, choices=(0, 8, 16, 32)
+    )
+    scales: tuple[float, ...] = option((0.5, 1.0, 1.5, 2.0), help="factors of the image's sides whose maps are added", group=TESTING)
+    flip: bool = option(True, help="add the maps of mirrored images too", group=TESTING)
+    size: int = option(0, help="pixels of the shorter side at scale 1; 0 for the image's own size", group=TESTING, least=0)
+    classes: tuple[str, ...] = option((), help="classes of every image, names or numbers; empty for the most probable ones", group=OUTPUT)
+    top: int = option(1, help="number of most probable classes per image, where no classes are given", group=OUTPUT, least=1)
+    class_names: str = redefined(PredictionConfig, "class_names", "")
+    output_dir: str = option(help="folder to write; images whose files are there already are skipped", group=OUTPUT)
+    overlays: bool = option(True, help="write the maps over the photographs, as PNG files", group=OUTPUT)
+    arrays: bool = option(True, help="write the maps as .npy files", group=OUTPUT)
+    seeds: bool = option(False, help="write index PNGs of the highest score at each pixel, 0 for the background", group=OUTPUT)
+    alpha: tuple[float, ...] = option(
+        (4.0, 24.0), help="exponents of the background's score in seeds: small for much background", group=OUTPUT, least=0
+    )
+    overwrite: bool = option(False, help="compute maps that exist again", group=OUTPUT)
+
+    def __post_init__(self):
+        check(self)
+        if not self.scales or not all(scale > 0 for scale in self.scales):
+            raise InputError(f"--scales must be positive numbers, e.g. 0.5,1,1.5,2. Received: {','.join(map(str, self.scales))}")
+        if self.classes and self.image_classes:
+            raise InputError("--classes gives every image the same classes, --image_classes each its own: omit one of them")
+        if not (self.overlays or self.arrays or self.seeds):
+            raise InputError("nothing would be written: omit --nooverlays or --noarrays, or add --seeds")
+        if self.seeds and not self.alpha:
+            raise InputError("--seeds needs at least one exponent, e.g. --alpha=16")
 
 
 @documented

@@ -23,6 +23,8 @@ MATRIX_TITLE = "Test images by true and predicted class"
 SHOWN_CONFUSIONS = 18
 GRID_COLUMNS = 6
 SHEET_COLUMNS = 3
+MAP_COLUMNS = 3
+MAP_COLORS, MAP_OPACITY = "inferno", 0.6  # lightness rises with the value: readable without colour vision
 LINE_STYLES = ("-", "--", "-.", ":")
 
 
@@ -136,6 +138,30 @@ def contact_sheet(
         bottom.set(xlim=(0, 1), xlabel="probability")
         bottom.set_yticks([])
         bottom.invert_yaxis()
+    save_figure(figure, path)
+
+
+@matplotlib.rc_context(PLAIN_TEXT)
+def activation_overlay(image: np.ndarray, maps: np.ndarray, titles: Sequence[str], path: pathlib.Path) -> None:
+    """An image (uint8 RGB) and beside it, laid over it in colours, its maps (H, W, n) of 0 to 1, each with a title."""
+    panels = 1 + len(titles)
+    columns = min(MAP_COLUMNS, panels)
+    rows = -(-panels // columns)
+    inches = WIDTH / MAP_COLUMNS
+    height, width = image.shape[:2]
+    figure = matplotlib.figure.Figure(figsize=(inches * columns, rows * (inches * min(height / width, 2) + 0.3)), layout="constrained")
+    all_axes = figure.subplots(rows, columns, squeeze=False).flat
+    for axes in all_axes:
+        axes.axis("off")
+    for axes, title in zip(figure.axes, ("image", *titles), strict=False):
+        axes.imshow(image)
+        axes.set_title(short(title, 34))
+    shown = None
+    for axes, one in zip(figure.axes[1:], np.moveaxis(maps, -1, 0), strict=False):
+        # Pixels of the image's own grid, so that the map lies where it was computed.
+        shown = axes.imshow(one, cmap=MAP_COLORS, vmin=0, vmax=1, alpha=MAP_OPACITY, interpolation="nearest")
+    if shown is not None:
+        figure.colorbar(shown, ax=figure.axes, shrink=0.8, pad=0.01, label="activation / its maximum")
     save_figure(figure, path)
 
 

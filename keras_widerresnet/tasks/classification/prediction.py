@@ -46,7 +46,7 @@ def predict(config: PredictionConfig) -> list[Answer]:
 
 
 def _local(config: PredictionConfig, sheet: pathlib.Path | None) -> list[Answer]:
-    images = [_decoded(file, config.max_pixels) for file in config.images]
+    images = [decoded_file(file, config.max_pixels) for file in config.images]
     network = load_classifier(config)
     size = _size(config, network)
     views = [test_view(image, size, config.interpolation) for image in images]
@@ -84,7 +84,9 @@ def _served(config: PredictionConfig, sheet: pathlib.Path | None) -> list[Answer
     decoded = predict_served(config.images, client, top=config.top, batch_size=config.batch_size)
     if sheet:
         # The crops are only for display; the server's may differ.
-        _write_sheet(sheet, config.images, [test_view(_decoded(file, config.max_pixels), SHOWN_SIZE) for file in config.images], decoded)
+        _write_sheet(
+            sheet, config.images, [test_view(decoded_file(file, config.max_pixels), SHOWN_SIZE) for file in config.images], decoded
+        )
     return decoded
 
 
@@ -120,7 +122,12 @@ def _write_sheet(sheet: pathlib.Path, files: Sequence[str], views: Sequence[tf.T
     figures.contact_sheet(shown, decoded, [pathlib.Path(file).name for file in files], sheet)
 
 
-def _decoded(file: str, max_pixels: int) -> tf.Tensor:
+def decoded_file(file: str, max_pixels: int) -> tf.Tensor:
+    """Decodes a JPEG or PNG file to uint8 (H, W, 3).
+
+    Raises:
+        InputError: if it is missing or cannot be used; the message names it.
+    """
     encoded = _read(file)
     try:
         return decode_rgb(checked(tf.constant(encoded), max_pixels))
