@@ -160,6 +160,13 @@ def last_layer(network: keras.Model) -> keras.Layer:
     return last_layer(last) if isinstance(last, keras.Model) and last.layers else last
 
 
+def gives_shares(network: keras.Model) -> bool:
+    """Whether a network's outputs are those of a softmax or a sigmoid: probabilities, of one class or of each class by itself."""
+    last = last_layer(network)
+    activation = getattr(last, "activation", None)
+    return activation in (keras.activations.softmax, keras.activations.sigmoid) or isinstance(last, keras.layers.Softmax)
+
+
 def _walk(model: keras.Model, place: str, found: list[str]) -> bool:
     """Follows the input through a model until it is convolved; returns whether it reaches the output before that."""
     if isinstance(model, keras.Sequential):

@@ -18,7 +18,7 @@ from keras_widerresnet.cli import main
 from keras_widerresnet.label_maps import LABEL_MAPS
 from keras_widerresnet.loading import load_network
 from keras_widerresnet.models import find_source
-from keras_widerresnet.tasks.classification.activation import Mapper, seeds
+from keras_widerresnet.tasks.classification.activation_maps import Mapper, seeds
 from keras_widerresnet.weights.official import assign_official, official_shapes
 
 DIGITS = pathlib.Path(__file__).parent.parent / "saved_models" / "digits" / "run"

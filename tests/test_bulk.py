@@ -308,3 +308,16 @@ def test_ten_thousand_images_killed_at_random_and_resumed(tmp_path):
     print(ran.stdout, kills)
     assert kills >= 3 and output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
     assert not pathlib.Path(f"{output}.parts").exists()
+
+
+def test_outputs_of_a_sigmoid_are_kept_as_they_are(tmp_path, network, photographs):
+    """Each class by itself, as psa's classifier has them: their sum is not 1, and no softmax is taken."""
+    model, _ = network
+    alone = kw.WiderResNet("32-0-1-1-1-0-0-0", width=0.0625, classes=3, input_shape=(None, None, 3), classifier_activation="sigmoid")
+    alone.set_weights(model.get_weights())
+    alone.save(tmp_path / "sigmoid.keras")
+    _, table = predicted(tmp_path, network, f"folder:{photographs}", weights=str(tmp_path / "sigmoid.keras"), top=3)
+    views = np.stack([np.asarray(Image.open(file), np.float32) for file in sorted(photographs.glob("*.png"))])
+    expected = -np.sort(-alone.predict(kw.preprocess_input(views), verbose=0), axis=1)
+    np.testing.assert_allclose(np.stack(table["top_probabilities"].to_numpy())[-7:], expected, atol=1e-5)
+    assert np.abs(expected.sum(axis=1) - 1).max() > 0.1

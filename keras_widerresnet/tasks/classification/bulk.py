@@ -33,7 +33,7 @@ from keras_widerresnet.protocols import ClassificationProtocol
 from keras_widerresnet.runs import versions
 from keras_widerresnet.tasks.classification.config import POOLED, PredictionConfig
 from keras_widerresnet.tasks.classification.data import load_data
-from keras_widerresnet.tasks.classification.evaluation import are_probabilities, check_sizes, protocol_of_options
+from keras_widerresnet.tasks.classification.evaluation import are_logits_of, check_sizes, protocol_of_options
 from keras_widerresnet.tasks.classification.network import Classifier, load_classifier
 from keras_widerresnet.tasks.classification.table import Table
 from keras_widerresnet.tasks.classification.views import protocol_views
@@ -106,7 +106,7 @@ def predict_data(config: PredictionConfig) -> BulkPrediction:
         parts: list[pa.RecordBatch] = []
         first = done
         outputs = _predictor(network, strategy, config.features)
-        for usable, labels, probabilities, features in _batches(listing, protocol, images, first, outputs):
+        for usable, labels, probabilities, features in _batches(network, listing, protocol, images, first, outputs):
             parts.append(_rows(schema, listing, first, usable, labels, probabilities, features, names))
             first += len(usable)
             bar.update(len(usable))
@@ -223,7 +223,7 @@ def _images(views: tf.Tensor) -> tf.Tensor:
 
 
 def _batches(
-    listing: Listing, protocol: ClassificationProtocol, images: int, first: int, predict: Callable
+    network: Classifier, listing: Listing, protocol: ClassificationProtocol, images: int, first: int, predict: Callable
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]]:
     """Yields, for each batch, which images are usable, their labels, mean probabilities, and mean features."""
 
@@ -242,7 +242,7 @@ def _batches(
             scores = [np.asarray(of_scale[0], np.float64) for of_scale in outputs]
             if not all(np.isfinite(of_scale[: rows * protocol.count]).all() for of_scale in scores):
                 raise InputError("The network's outputs are NaN or infinite: its weights are damaged or belong to another network")
-            are_logits = not are_probabilities(scores[0]) if are_logits is None else are_logits
+            are_logits = are_logits_of(network, scores[0]) if are_logits is None else are_logits
             scores = [softmax(of_scale, axis=1) for of_scale in scores] if are_logits else scores
             features = _mean([of_scale[1] for of_scale in outputs], protocol.count)[:rows] if len(outputs[0]) > 1 else None
             yield usable.numpy(), labels.numpy(), _mean(scores, protocol.count)[:rows], features

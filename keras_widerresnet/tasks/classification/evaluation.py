@@ -19,6 +19,7 @@ from keras_widerresnet.data.split import ImageData
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import check_output, created
 from keras_widerresnet.imagenet import imagenet_classes
+from keras_widerresnet.loading import gives_shares
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.protocols import ClassificationProtocol
 from keras_widerresnet.reporting import markdown_table, settings_table, write_csv
@@ -169,7 +170,7 @@ def mean_probabilities(
                 outputs = np.asarray(network.predict(images.reshape(-1, *images.shape[2:])), np.float64)
                 if not np.isfinite(outputs).all():
                     raise InputError("The network's outputs are NaN or infinite: its weights are damaged or belong to another network")
-                are_logits = not are_probabilities(outputs) if are_logits is None else are_logits
+                are_logits = are_logits_of(network, outputs) if are_logits is None else are_logits
                 outputs = softmax(outputs, axis=1) if are_logits else outputs
                 rows = slice(first, first + len(images))
                 probabilities[rows] += outputs.reshape(len(images), protocol.count, -1).sum(axis=1)
@@ -246,9 +247,11 @@ def _batches(data: ImageData, protocol: ClassificationProtocol, scale: int, imag
         raise cannot_be_read(data, error) from None
 
 
-def are_probabilities(outputs: np.ndarray) -> bool:
-    """Whether a network's outputs (images, classes) are probabilities; otherwise they are logits."""
-    return bool((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=SUM_TOLERANCE))
+def are_logits_of(network: Classifier, outputs: np.ndarray) -> bool:
+    """Whether a network's outputs (images, classes) are logits: neither of a softmax or sigmoid, nor numbers of 0 to 1 whose sum is 1."""
+    if network.network is not None and gives_shares(network.network):
+        return False
+    return not ((outputs >= 0).all() and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=SUM_TOLERANCE))
 
 
 def _write_files(

@@ -18,7 +18,7 @@ from keras_widerresnet.data.resize import normalise, resize_to
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import reason, replacing
 from keras_widerresnet.label_maps import MAX_CLASSES, voc_palette
-from keras_widerresnet.loading import class_names, last_layer, load_network, takes_pixels
+from keras_widerresnet.loading import class_names, gives_shares, load_network, takes_pixels
 from keras_widerresnet.models import Source, find_source
 from keras_widerresnet.options import did_you_mean
 from keras_widerresnet.progress import progress_bar
@@ -169,10 +169,7 @@ def _loaded(config: ActivationMapsConfig, source: Source) -> tuple[Mapper, tuple
     names = class_names(source, network.output_shape[-1], config.class_names, lambda data: load_data(data, verify=False).class_names)
     if config.seeds and len(names) > MAX_CLASSES - 1:
         raise InputError(f"--seeds writes one byte per pixel, enough for {MAX_CLASSES - 1} classes. Received: {len(names):,} classes")
-    last = last_layer(network)
-    activation = getattr(last, "activation", None)
-    as_shares = activation in (keras.activations.softmax, keras.activations.sigmoid) or isinstance(last, keras.layers.Softmax)
-    return Mapper(map_network(network), as_they_are, config.scales, config.flip, config.size), names, as_shares
+    return Mapper(map_network(network), as_they_are, config.scales, config.flip, config.size), names, gives_shares(network)
 
 
 def _indices(given: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
