@@ -3,6 +3,7 @@ import pathlib
 import subprocess
 import sys
 
+import grimp
 import keras
 import pytest
 
@@ -22,6 +23,23 @@ def test_networks_need_no_tensorflow_of_their_own():
     held = {"training.optimizer", "tasks.segmentation", "tasks.segmentation.loss", "tasks.segmentation.metrics"}
     found = {module for module in modules if module.startswith(forbidden)}
     assert found == {f"keras_widerresnet.{name}" for name in held}
+
+
+@pytest.mark.parametrize("first", ["units", "hub.layers", "weights"])
+def test_any_module_may_be_the_first(first):
+    """One that imports Keras itself, as registered classes' modules and those that need them do: all classes are registered then too."""
+    code = f"import keras_widerresnet.{first} as first\ngetattr(first, 'read_original', None)\nimport keras\n"
+    registered = "keras.saving.get_registered_object('keras_widerresnet>{}')"
+    names = ("MaxPool", "FeatureNetwork", "Enlarge", "PadToMultiple", "TorchSGD", "BootstrappedCrossEntropy", "SegmentationScores")
+    modules_after(code + "\n".join(f"assert {registered.format(name)}, {name!r}" for name in names))
+
+
+def test_modules_that_import_keras_for_the_registered_ones_are_known():
+    """They too may be the first to import Keras, see `keras_widerresnet.__init__`."""
+    graph = grimp.build_graph("keras_widerresnet", include_external_packages=True)
+    registered = {f"keras_widerresnet.{name}" for name in kw._REGISTERED}
+    needed = set.union(registered, *(graph.find_upstream_modules(name) for name in registered))
+    assert {name for name in needed if "keras" in graph.find_modules_directly_imported_by(name)} == registered
 
 
 def test_records_need_neither_keras_nor_tensorflow():
