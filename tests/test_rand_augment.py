@@ -106,6 +106,14 @@ def test_equalisation_flattens_the_histogram_as_keras_and_pil_do():
     assert np.abs(result - np.asarray(ImageOps.equalize(Image.fromarray(dull)), np.float64)).mean() < 2
 
 
+@pytest.mark.parametrize("name", ["equalized", "warp"])
+def test_compiled_for_a_size_not_for_each_image(name):
+    """XLA refuses without the values of an argument that a shape depends on."""
+    arguments = {"equalized": [(8, 6, 3)], "warp": [(8, 6, 3), (6,)]}[name]
+    compiled = tf.function(getattr(rand_augment, name), jit_compile=True)
+    compiled.experimental_get_compiler_ir(*(tf.TensorSpec(shape, tf.float32) for shape in arguments))()
+
+
 def matrices(name):
     """The six numbers of each seed's warp: the values of an image that holds its own coordinates, near the centre."""
     rows, columns = np.mgrid[:SIZE, :SIZE].astype(np.float64)
