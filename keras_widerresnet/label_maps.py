@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from keras_widerresnet.colors import class_colors
+from keras_widerresnet.colors import RGB, class_colors
 from keras_widerresnet.errors import InputError
 
 IGNORED = 255
@@ -37,9 +37,10 @@ class LabelMap:
         colors: RGB of each train id in the palettes of mask files: the official colours, or those of the figures where there are none.
         stored_ids: the value of each train id in mask files.
         ignored_ids: the values in mask files that are ignored, if any; the first is written where a prediction has no class.
+        mask_colors: colours of mask files that are RGB images, each with the value for which it stands; empty if there are none.
 
     Raises:
-        InputError: if the lengths differ, or a value is not a byte or has two meanings.
+        InputError: if the lengths differ, or a value or a colour has two meanings or none.
     """
 
     name: str
@@ -47,6 +48,7 @@ class LabelMap:
     colors: tuple[tuple[int, int, int], ...]
     stored_ids: tuple[int, ...]
     ignored_ids: tuple[int, ...] = (IGNORED,)
+    mask_colors: tuple[tuple[RGB, int], ...] = ()
 
     def __post_init__(self):
         if not 1 <= self.classes == len(self.colors) == len(self.stored_ids) <= MAX_CLASSES:
@@ -60,6 +62,8 @@ class LabelMap:
                 "Stored values must be different whole numbers in 0..255, each assigned to one class or ignored. "
                 f"Received: {self.stored_ids} for classes, {self.ignored_ids} ignored"
             )
+        if len(dict(self.mask_colors)) < len(self.mask_colors) or not {value for _, value in self.mask_colors} <= set(values):
+            raise InputError(f"Colours of masks must be different, and stand for stored values. Received: {self.mask_colors}")
 
     @property
     def classes(self) -> int:
@@ -77,6 +81,10 @@ class LabelMap:
         table = np.full(256, none, np.uint8)
         table[: self.classes] = self.stored_ids
         return table
+
+    def unknown(self) -> int:
+        """Returns the highest value that may not occur in mask files."""
+        return int(np.flatnonzero(~self.known())[-1])
 
     def known(self) -> np.ndarray:
         """Returns which stored values may occur in mask files, as bool (256,)."""
@@ -152,14 +160,69 @@ _PASCAL_CONTEXT = _names("""
     mountain mouse curtain platform sign plate road rock shelves sidewalk sky snow bedclothes track tree truck wall water window wood
 """)
 
+# Colour of each of CamVid's 32 classes (its label_colors.txt), and SegNet's class that contains it (Badrinarayanan et al. 2017).
+_CAMVID_COLORS = (
+    ("sky", (128, 128, 128)),  # Sky
+    ("building", (128, 0, 0)),  # Building
+    ("building", (0, 128, 64)),  # Bridge
+    ("building", (64, 192, 0)),  # Wall
+    ("building", (64, 0, 64)),  # Tunnel
+    ("building", (192, 0, 128)),  # Archway
+    ("pole", (192, 192, 128)),  # Column_Pole
+    ("pole", (0, 0, 64)),  # TrafficCone
+    ("road", (128, 64, 128)),  # Road
+    ("road", (128, 0, 192)),  # LaneMkgsDriv
+    ("road", (192, 0, 64)),  # LaneMkgsNonDriv
+    ("pavement", (0, 0, 192)),  # Sidewalk
+    ("pavement", (64, 192, 128)),  # ParkingBlock
+    ("pavement", (128, 128, 192)),  # RoadShoulder
+    ("tree", (128, 128, 0)),  # Tree
+    ("tree", (192, 192, 0)),  # VegetationMisc
+    ("sign", (192, 128, 128)),  # SignSymbol
+    ("sign", (128, 128, 64)),  # Misc_Text
+    ("sign", (0, 64, 64)),  # TrafficLight
+    ("fence", (64, 64, 128)),  # Fence
+    ("car", (64, 0, 128)),  # Car
+    ("car", (64, 128, 192)),  # SUVPickupTruck
+    ("car", (192, 128, 192)),  # Truck_Bus
+    ("car", (192, 64, 128)),  # Train
+    ("car", (128, 64, 64)),  # OtherMoving
+    ("pedestrian", (64, 64, 0)),  # Pedestrian
+    ("pedestrian", (192, 128, 64)),  # Child
+    ("pedestrian", (64, 0, 192)),  # CartLuggagePram
+    ("pedestrian", (64, 128, 64)),  # Animal
+    ("cyclist", (0, 128, 192)),  # Bicyclist
+    ("cyclist", (192, 0, 192)),  # MotorcycleScooter
+    ("", (0, 0, 0)),  # Void
+)
+_CAMVID = tuple(dict.fromkeys(name for name, _ in _CAMVID_COLORS if name))
+_CAMVID_VOID = len(_CAMVID)  # as in SegNet's masks
+
+_VOC_COLORS = (*((color, value) for value, color in enumerate(_palette(0, 21))), (_palette(IGNORED, 1)[0], IGNORED))
+
 LABEL_MAPS = {
-    "voc": LabelMap("voc", _VOC, _palette(0, 21), tuple(range(21))),
+    "voc": LabelMap("voc", _VOC, _palette(0, 21), tuple(range(21)), mask_colors=_VOC_COLORS),
+    "sbd": LabelMap("sbd", _VOC, _palette(0, 21), tuple(range(21))),
     "cityscapes": LabelMap(
         "cityscapes",
         class_names=tuple(name for name, _, _ in _CITYSCAPES),
         colors=tuple(color for _, _, color in _CITYSCAPES),
         stored_ids=tuple(stored for _, stored, _ in _CITYSCAPES),
         ignored_ids=_CITYSCAPES_IGNORED,
+    ),
+    "cityscapes_train_ids": LabelMap(
+        "cityscapes_train_ids",
+        class_names=tuple(name for name, _, _ in _CITYSCAPES),
+        colors=tuple(color for _, _, color in _CITYSCAPES),
+        stored_ids=tuple(range(len(_CITYSCAPES))),
+    ),
+    "camvid": LabelMap(
+        "camvid",
+        _CAMVID,
+        colors=tuple(next(color for other, color in _CAMVID_COLORS if other == name) for name in _CAMVID),
+        stored_ids=tuple(range(len(_CAMVID))),
+        ignored_ids=(_CAMVID_VOID, IGNORED),
+        mask_colors=tuple((color, _CAMVID.index(name) if name else _CAMVID_VOID) for name, color in _CAMVID_COLORS),
     ),
     "ade20k": LabelMap("ade20k", _ADE20K, _palette(1, 150), tuple(range(1, 151)), (0,)),
     "pascal_context": LabelMap("pascal_context", _PASCAL_CONTEXT, _palette(0, 60), tuple(range(60))),

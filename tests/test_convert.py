@@ -14,7 +14,9 @@ from test_readme import ROOT
 import keras_widerresnet as kw
 from keras_widerresnet.cli import main
 from keras_widerresnet.conversion import convert
+from keras_widerresnet.export.source import _with_probabilities
 from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.label_maps import LABEL_MAPS
 from keras_widerresnet.loading import load_network
 from keras_widerresnet.models import Facts, find_source
 from keras_widerresnet.structures import STRUCTURES, Unit
@@ -334,7 +336,17 @@ def test_classifier_without_bias_of_resnet38d_tf(tmp_path, image):
     for weights in (output, source):
         found = find_source(str(weights), "A1")
         np.testing.assert_allclose(load_network(found, width=WIDTH).predict_on_batch(x), expected, atol=1e-5)
-    assert find_source(str(output)).facts.class_names[:2] == ("aeroplane", "bicycle")
+    named, converted = find_source("voc-backbone").facts, find_source(str(output)).facts
+    assert named.class_names == converted.class_names == LABEL_MAPS["voc"].class_names[1:] and len(named.class_names) == 20
+    for facts in (named, converted):
+        assert (facts.task, facts.classes, facts.classifier_activation, facts.classifier_stride) == ("classification", 20, "sigmoid", 8)
+
+
+def test_sigmoid_outputs_are_exported_as_they_are():
+    """Each is the probability of its class by itself: no softmax is added."""
+    network = kw.WideResNetE(width=WIDTH, classes=5, classifier_activation="sigmoid", classifier_bias=False)
+    assert _with_probabilities(network) is network
+    assert _with_probabilities(kw.WideResNetE(width=WIDTH, classes=5, classifier_activation=None)).layers[-1].name == "probabilities"
 
 
 @pytest.mark.parametrize(

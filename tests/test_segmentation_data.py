@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import pathlib
 import struct
@@ -126,7 +127,7 @@ BAD_MASKS = {
 def test_bad_masks_are_refused_in_training_and_named_before(kind, tmp_path):
     encoded, message = BAD_MASKS[kind]
     with pytest.raises(tf.errors.OpError):
-        masks.decode_mask(tf.constant(encoded), LABEL_MAPS["voc"])
+        masks.decode_mask(tf.constant(encoded), dataclasses.replace(LABEL_MAPS["voc"], mask_colors=()))
     root = camvid_like(tmp_path, numbered("", ("",) * 21))
     bad = root / "trainannot" / "1.png"
     bad.write_bytes(encoded)
@@ -295,7 +296,10 @@ def test_pairs_in_other_folders_and_lists(tmp_path):
         ("pairs:{},classes=3,ignore=2", "different whole numbers"),
         ("pairs:{},classes=3,classes=2", "each at most once"),
         ("pairs:{},classes=3,color=2", "accepts the options train=…, test=…, classes=…, names=…, ignore=…"),
-        ("voc:{},classes=3", "accepts the options train=…, test=…, each at most once"),
+        ("voc:{},classes=3", "accepts the options train=…, test=…, sbd=…, each at most once"),
+        ("sbd:{}", "No folder cls in .* or its benchmark_RELEASE/dataset or its dataset"),
+        ("voc:{0},sbd={0}/nowhere", "No folder at .*nowhere.*; sbd= needs the path of a folder"),
+        ("camvid:{}", "No 'train' part .*train and train_labels"),
         ("pairs:{}/nowhere,classes=3", "No folder at .*nowhere"),
         ("pairs:{},classes=3", "No 'train' part .*train and trainannot"),
         ("cityscapes:{}", "No folder leftImg8bit"),

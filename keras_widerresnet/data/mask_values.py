@@ -11,6 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_widerresnet.data.masks import ranges, stored_values
+from keras_widerresnet.data.mat import MAT_SUFFIX
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.label_maps import IGNORED, LabelMap, voc_palette
 from keras_widerresnet.progress import progress_bar
@@ -100,11 +101,12 @@ def _occurring(files: Sequence[pathlib.Path], labels: LabelMap, part: str) -> tu
     """Returns which classes each mask contains, bool (masks, classes), and the total pixels of each value, int64 (256,)."""
     occurs, pixels = np.zeros((len(files), labels.classes), bool), np.zeros(VALUES, np.int64)
     problems = []
-    counted = progress_bar(_counts(files).as_numpy_iterator(), desc=f"counting {part} masks", total=len(files), delay=2)
+    counted = progress_bar(_counts(files, labels).as_numpy_iterator(), desc=f"counting {part} masks", total=len(files), delay=2)
     for index, (file, counts) in enumerate(zip(files, counted, strict=True)):
         occurs[index] = counts[list(labels.stored_ids)] > 0
         pixels += counts
-        if labels.name in WITH_PALETTE and (problem := palette_problem(file, np.flatnonzero(counts), labels)):
+        has_palette = labels.name in WITH_PALETTE and file.suffix != MAT_SUFFIX
+        if has_palette and (problem := palette_problem(file, np.flatnonzero(counts), labels)):
             problems.append(f"{file} {problem}")
     if problems:
         raise InputError(
@@ -122,11 +124,11 @@ def _occurring(files: Sequence[pathlib.Path], labels: LabelMap, part: str) -> tu
     return occurs, pixels
 
 
-def _counts(files: Sequence[pathlib.Path]) -> tf.data.Dataset:
+def _counts(files: Sequence[pathlib.Path], labels: LabelMap | None = None) -> tf.data.Dataset:
     """Returns the number of pixels of each value, int64 (256,), for each mask."""
 
     def counted(path):
-        values = tf.cast(stored_values(tf.io.read_file(path)), tf.int32)
+        values = tf.cast(stored_values(tf.io.read_file(path), labels), tf.int32)
         return tf.math.bincount(tf.reshape(values, [-1]), minlength=VALUES, maxlength=VALUES, dtype=tf.int64)
 
     paths = tf.data.Dataset.from_tensor_slices([bytes(file) for file in files])

@@ -74,7 +74,7 @@ class Kinds:
 
 
 PARTS = ("train", "test")
-FOLDER = "folder"
+FOLDER, SBD = "folder", "sbd"
 CLASSIFICATION = Kinds(
     "data set",
     (
@@ -89,8 +89,10 @@ CLASSIFICATION = Kinds(
 SEGMENTATION = Kinds(
     "segmentation data set",
     (
-        Kind("voc", PATH, parts=PARTS),
+        Kind("voc", PATH, parts=PARTS, others=((SBD, PATH),)),
+        Kind(SBD, PATH, parts=PARTS),
         Kind("cityscapes", PATH, parts=PARTS),
+        Kind("camvid", PATH, parts=PARTS),
         Kind("ade20k", PATH, parts=PARTS),
         Kind("pascal_context", PATH, parts=PARTS),
         Kind("pairs", PATH, parts=PARTS, meanings=(("classes", "N"), ("names", "sky+road+…")), others=(("ignore", "VALUE"),)),
@@ -138,6 +140,10 @@ def parse_name(name: str, kinds: Kinds, *, needs_classes: bool = True) -> tuple[
         raise InputError(f"The path '{printable(path)}' is not valid UTF-8: rename its folders, or give a link to it")
     if not os.path.isdir(expanded):
         raise InputError(f"No folder at {path!r}; {kind.name}: needs the path of a folder")
+    for key in (key for key, value in kind.others if value == PATH and key in options):
+        options[key] = os.path.expanduser(options[key])
+        if not os.path.isdir(options[key]):
+            raise InputError(f"No folder at {options[key]!r}; {key}= needs the path of a folder")
     if kind.name == FOLDER and needs_classes:
         find_class_folders(expanded)
     return kind.name, ",".join([expanded, *(f"{key}={value}" for key, value in options.items())])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from keras_widerresnet.data.images import checked
+from keras_widerresnet.data.mat import MAT_SUFFIX, is_mat
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.texts import printable
 
@@ -39,9 +40,21 @@ def readers(*lists: Files, cache_bytes: int, max_pixels: int) -> list[Reader]:
 def from_disk(files: Files, max_pixels: int) -> Reader:
     """Returns the same function for one list, whose files are read whenever they are needed."""
     paths = tf.constant([os.fsencode(file) for file in files])
-    return lambda index: checked(tf.io.read_file(paths[index]), max_pixels)
+    return _checked(lambda index: tf.io.read_file(paths[index]), files, max_pixels)
 
 
 def _from_memory(files: Files, max_pixels: int) -> Reader:
     encoded = tf.constant([pathlib.Path(file).read_bytes() for file in files])
-    return lambda index: checked(encoded[index], max_pixels)
+    return _checked(lambda index: encoded[index], files, max_pixels)
+
+
+def _checked(read: Reader, files: Files, max_pixels: int) -> Reader:
+    """Returns the same function with a check of the image's size; MATLAB files do not state it where it can be read."""
+    if not any(os.fspath(file).endswith(MAT_SUFFIX) for file in files):
+        return lambda index: checked(read(index), max_pixels)
+
+    def read_checked(index):
+        raw = read(index)
+        return tf.cond(is_mat(raw), lambda: raw, lambda: checked(raw, max_pixels))
+
+    return read_checked

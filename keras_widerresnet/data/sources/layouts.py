@@ -17,6 +17,9 @@ from keras_widerresnet.texts import printable, read_lines, some
 logger = logging.getLogger(__name__)
 
 Pair = tuple[pathlib.Path, pathlib.Path]  # image, mask
+TRAIN_IDS = "labelTrainIds"
+_CITYSCAPES_MASKS = ("gtFine", "gtCoarse")
+_CAMVID_ORIGINAL = ("701_StillsRaw_full", "LabeledApproved_full")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,12 +31,14 @@ class Layout:
         default_parts: function from this folder to the names of its training and test parts.
         pairs: function from this folder, a part's name and `Entries` to the part's pairs, sorted or in the list's order.
         validation_part: function from this folder to the name of a further part for validation; empty if there is none.
+        labels: function from all pairs to the name of their label map, if it depends on the files; empty for that of the kind.
     """
 
     root: Callable[[pathlib.Path], pathlib.Path]
     default_parts: Callable[[pathlib.Path], tuple[str, str]]
     pairs: Callable[[pathlib.Path, str, Entries], list[Pair]]
     validation_part: Callable[[pathlib.Path], str] = lambda root: ""
+    labels: Callable[[list[Pair]], str] = lambda pairs: ""
 
 
 def voc_parts(root: pathlib.Path) -> tuple[str, str]:
@@ -47,14 +52,116 @@ def voc_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
     return _named(root / "ImageSets" / "Segmentation" / f"{part}.txt", root / "JPEGImages", root / masks)
 
 
+def sbd_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
+    """Pairs listed in `PART.txt`: `img/NAME.jpg` and `cls/NAME.mat`."""
+    return _named(root / f"{part}.txt", root / "img", root / "cls", ".mat")
+
+
+def with_sbd(train: list[Pair], test: list[Pair], path: pathlib.Path, entries: Entries) -> list[Pair]:
+    """Adds SBD's images that are in neither part of VOC: with VOC's train and val, the usual 10,582 training images (trainaug)."""
+    root = LAYOUTS["sbd"].root(path)
+    known = {image.stem for image, _ in (*train, *test)}
+    every = [pair for part in LAYOUTS["sbd"].default_parts(root) for pair in sbd_pairs(root, part, entries)]
+    return train + [pair for pair in dict.fromkeys(every) if pair[0].stem not in known]
+
+
 def context_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
     """Pairs listed in `ImageSets/SegmentationContext/PART.txt`; masks in `SegmentationClassContext` (mmsegmentation's layout)."""
     return _named(root / "ImageSets" / "SegmentationContext" / f"{part}.txt", root / "JPEGImages", root / "SegmentationClassContext")
 
 
 def cityscapes_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
-    """Pairs of `leftImg8bit/PART/CITY/NAME_leftImg8bit.png` and `gtFine/PART/CITY/NAME_gtFine_labelIds.png`."""
-    return _matched(root / "leftImg8bit" / part, ("_leftImg8bit.png",), root / "gtFine" / part, ("_gtFine_labelIds.png",), entries)
+    """Pairs of `leftImg8bit/PART/CITY/NAME_leftImg8bit.png` and `gtFine/PART/CITY/NAME_gtFine_labelIds.png`.
+
+    A part without a folder in `gtFine`, such as `train_extra`, has its masks in `gtCoarse`. If there are no `labelIds`, but files
+    `labelTrainIds` of the public scripts, those are the masks.
+    """
+    kind = next((kind for kind in _CITYSCAPES_MASKS if (root / kind / part).is_dir()), _CITYSCAPES_MASKS[0])
+    endings = [f"_{kind}_{ids}.png" for ids in ("labelIds", TRAIN_IDS)]
+    ending = next((ending for ending in endings if any((root / kind / part).glob(f"*/*{ending}"))), endings[0])
+    return _matched(root / "leftImg8bit" / part, ("_leftImg8bit.png",), root / kind / part, (ending,), entries)
+
+
+def cityscapes_labels(pairs: list[Pair]) -> str:
+    """Returns the name of the label map of masks that hold train ids; empty for ids.
+
+    Raises:
+        InputError: if some masks hold ids and some train ids.
+    """
+    are_train_ids = {mask.name.endswith(f"_{TRAIN_IDS}.png") for _, mask in pairs}
+    if len(are_train_ids) > 1:
+        raise InputError(f"Some of the parts have masks ..._labelIds.png, others only ..._{TRAIN_IDS}.png: both must have the same kind")
+    return "cityscapes_train_ids" if are_train_ids == {True} else ""
+
+
+def camvid_root(path: pathlib.Path) -> pathlib.Path:
+    """Returns the folder that contains CamVid's lists or the folders of its parts: the path itself, or `CamVid` inside it."""
+    inner = _folder(path, "camvid")
+    return inner if inner and not _camvid_places(path, "train") else path
+
+
+def camvid_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
+    """Pairs of `NAME.png` and `NAME_L.png` (colours of the 32 classes) or `NAME.png` (SegNet's values).
+
+    They are those of the folders `PART` and `PART_labels` or `PARTannot`; or, of the original folders `701_StillsRaw_full` and
+    `LabeledApproved_full` (or `images` and `labels`), those listed in `PART.txt`.
+    """
+    places = _camvid_places(root, part)
+    if not places:
+        raise InputError(
+            f"No {part!r} part in {str(root)!r}; camvid: needs the folders {part} and {part}_labels (or {part}annot), or a list {part}.txt "
+            f"of image names beside {' and '.join(_CAMVID_ORIGINAL)}"
+        )
+    images, masks = places
+    pairs = _matched(images, IMAGE_ENDINGS, masks, ("_L.png", ".png"), entries)
+    listed = _entry(root, f"{part}.txt")
+    if images.name.lower() == part.lower() or not listed:
+        return pairs
+    of_name = {image.stem: (image, mask) for image, mask in pairs}
+    names = [pathlib.PurePath(line.split()[0]).stem for line in read_lines(listed, "list of images", any_bytes=True) if line.strip()]
+    if lacking := [name for name in names if name not in of_name]:
+        raise InputError(f"{listed} lists {len(lacking)} images that are not in {images}: {some(lacking)}")
+    return _existing([of_name[name] for name in names], listed)
+
+
+def camvid_validation_part(root: pathlib.Path) -> str:
+    """Returns `val` if there is such a part; empty otherwise."""
+    return "val" if _camvid_places(root, "val") else ""
+
+
+def _camvid_places(root: pathlib.Path, part: str) -> tuple[pathlib.Path, pathlib.Path] | None:
+    """Returns the folders of images and masks that hold a part; None if there are none."""
+    places = [(part, f"{part}_labels"), (part, f"{part}annot")]
+    places += [_CAMVID_ORIGINAL, ("images", "labels")] if _entry(root, f"{part}.txt") else []
+    for images, masks in places:
+        found = _folder(root, images), _folder(root, masks)
+        if found[0] and found[1]:
+            return found[0], found[1]
+    return None
+
+
+def ade20k_root(path: pathlib.Path) -> pathlib.Path:
+    """Returns the folder of the benchmark's data; the full data set, with its own classes, is recognised and refused.
+
+    Raises:
+        InputError: if there is no such folder.
+    """
+    try:
+        return _root("ADEChallengeData2016", holds="annotations")(path)
+    except InputError:
+        full = [folder for folder in (path, *sorted(path.glob("ADE20K_20*"))) if _is_full_ade20k(folder)]
+        if not full:
+            raise
+    raise InputError(
+        f"{str(full[0])!r} is the full ADE20K data set, whose masks are colours of thousands of objects and parts; ade20k: needs the "
+        "150 classes of the benchmark, ADEChallengeData2016.zip of http://sceneparsing.csail.mit.edu"
+    )
+
+
+def _is_full_ade20k(folder: pathlib.Path) -> bool:
+    """Whether a folder is ADE20K of 2016 or 2021 as it is distributed: an index, and images beside their masks NAME_seg.png."""
+    has_index = any((folder / f"index_ade20k.{ending}").is_file() for ending in ("mat", "pkl"))
+    return has_index or (folder.name.startswith("ADE20K_20") and (folder / "images").is_dir()) or (folder / "images" / "ADE").is_dir()
 
 
 def ade20k_pairs(root: pathlib.Path, part: str, entries: Entries) -> list[Pair]:
@@ -159,13 +266,13 @@ def _root(*inner: str, holds: str) -> Callable[[pathlib.Path], pathlib.Path]:
     return find
 
 
-def _named(names_file: pathlib.Path, images: pathlib.Path, masks: pathlib.Path) -> list[Pair]:
+def _named(names_file: pathlib.Path, images: pathlib.Path, masks: pathlib.Path, ending: str = ".png") -> list[Pair]:
     """Returns the pairs of the names in a list; only the stem of a line's first word is used (some lists contain both files)."""
     if not names_file.is_file():
         raise InputError(f"No list of images at {names_file}")
     lines = read_lines(names_file, "list of images", any_bytes=True)
     names = [pathlib.PurePath(line.split()[0]).stem for line in lines if line.strip()]
-    return _existing([(images / f"{name}.jpg", masks / f"{name}.png") for name in names], names_file)
+    return _existing([(images / f"{name}.jpg", masks / f"{name}{ending}") for name in names], names_file)
 
 
 def _listed(file: pathlib.Path) -> list[Pair]:
@@ -229,8 +336,12 @@ def _by_key(folder: pathlib.Path, endings, entries: Entries) -> dict[str, pathli
 
 LAYOUTS = {
     "voc": Layout(_root("VOC2012", "VOCdevkit/VOC2012", holds="JPEGImages"), voc_parts, voc_pairs),
-    "cityscapes": Layout(_root("cityscapes", holds="leftImg8bit"), lambda root: ("train", "val"), cityscapes_pairs),
-    "ade20k": Layout(_root("ADEChallengeData2016", holds="annotations"), lambda root: ("training", "validation"), ade20k_pairs),
+    "sbd": Layout(_root("benchmark_RELEASE/dataset", "dataset", holds="cls"), lambda root: ("train", "val"), sbd_pairs),
+    "cityscapes": Layout(
+        _root("cityscapes", holds="leftImg8bit"), lambda root: ("train", "val"), cityscapes_pairs, labels=cityscapes_labels
+    ),
+    "camvid": Layout(camvid_root, lambda root: ("train", "test"), camvid_pairs, camvid_validation_part),
+    "ade20k": Layout(ade20k_root, lambda root: ("training", "validation"), ade20k_pairs),
     "pascal_context": Layout(_root("VOC2010", "VOCdevkit/VOC2010", holds="JPEGImages"), lambda root: ("train", "val"), context_pairs),
     "pairs": Layout(lambda path: path, plain_parts, plain_pairs, plain_validation_part),
 }

@@ -14,11 +14,11 @@ from keras_widerresnet.data.exif import UPRIGHT, orientation
 from keras_widerresnet.data.images import decode_rgb, image_problem
 from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.mask_values import check_test_masks, check_training_masks, which_values
-from keras_widerresnet.data.names import SEGMENTATION, label_map_of, parse_name, path_and_options
+from keras_widerresnet.data.names import SBD, SEGMENTATION, label_map_of, parse_name, path_and_options
 from keras_widerresnet.data.pairs import SegmentationData, SegmentationSplit
 from keras_widerresnet.data.sources.contents import CACHE_BYTES, from_disk, readers
 from keras_widerresnet.data.sources.entries import Entries
-from keras_widerresnet.data.sources.layouts import LAYOUTS, Pair
+from keras_widerresnet.data.sources.layouts import LAYOUTS, Pair, with_sbd
 from keras_widerresnet.data.sources.parts import TEST, TRAIN, VALIDATION
 from keras_widerresnet.data.sources.shapes import shapes
 from keras_widerresnet.errors import InputError
@@ -34,7 +34,8 @@ def load_segmentation_data(
 ) -> SegmentationData:
     """Loads the data set called `name`.
 
-    `voc:PATH`, `cityscapes:PATH`, `ade20k:PATH` and `pascal_context:PATH` read the public layouts (each is described in `layouts`),
+    `voc:PATH`, `sbd:PATH`, `cityscapes:PATH`, `camvid:PATH`, `ade20k:PATH` and `pascal_context:PATH` read the public layouts (each is
+    described in `layouts`); `voc:PATH,sbd=PATH` trains on SBD's images too,
     `pairs:PATH` reads any pairs of folders or lists (`layouts.plain_pairs`), and `shapes` is generated. Options follow the path:
     `train=trainval` and `test=val` select other parts than the default ones. For `pairs:`, `names=sky+road` or `classes=2` define the
     classes of the values 0, 1, …, `names=background+255=object` assigns other values, and `ignore=11` or `ignore=11+12` adds ignored
@@ -55,16 +56,19 @@ def load_segmentation_data(
     if kind == "shapes":
         return shapes()
     path, options = path_and_options(argument, SEGMENTATION[kind])
-    labels = label_map_of(options) if kind == "pairs" else LABEL_MAPS[kind]
     layout = LAYOUTS[kind]
     root = layout.root(pathlib.Path(path))
-    usual = layout.default_parts(root)
+    usual = layout.default_parts(root) if SBD not in options else ("train", "val")
     chosen = tuple(options.get(key, part) for key, part in zip(("train", "test"), usual, strict=True))
     entries = Entries()
     parts = [layout.pairs(root, part, entries) for part in chosen]
     # With other parts than the default ones, the validation part may share images with them.
     if chosen == usual and (validation_part := layout.validation_part(root)):
         parts.append(layout.pairs(root, validation_part, entries))
+    if SBD in options:
+        parts[0] = with_sbd(parts[0], parts[1], pathlib.Path(options[SBD]), entries)
+    label_map = layout.labels([pair for pairs in parts for pair in pairs]) or kind
+    labels = label_map_of(options) if kind == "pairs" else LABEL_MAPS[label_map]
     entries.log(root)
     if chosen == usual and (shared := set(parts[0]) & set(parts[1])):
         logger.warning("%d test images are also training images: %s", len(shared), some(sorted(image for image, _ in shared)))
@@ -93,9 +97,12 @@ def load_segmentation_data(
 
     def part(part_name: str) -> SegmentationSplit:
         pairs = layout.pairs(root, part_name, Entries())
-        shared = set(pairs) & set(parts[0])
+        # SBD has the same images in other files.
+        key = (lambda pair: pair[0].stem) if SBD in options else (lambda pair: pair)
+        shared = set(map(key, pairs)) & set(map(key, parts[0]))
         if shared:
             raise InputError(f"{len(shared)} images of the part {part_name!r} are also training images: choose another part")
+        layout.labels([*parts[0], *pairs])
         check(pairs)
         return split(pairs, part_name)
 
@@ -148,7 +155,7 @@ def _problem(image: pathlib.Path, mask: pathlib.Path, labels: LabelMap, max_pixe
         return str(image), problem
     if problem := masks.mask_problem(encoded_mask, labels):
         return str(mask), problem
-    rows, columns = masks.stored_values(tf.constant(encoded_mask)).shape
+    rows, columns = masks.stored_values(tf.constant(encoded_mask), labels).shape
     height, width = decode_rgb(tf.constant(encoded)).shape[:2]
     turn = int(orientation(tf.constant(encoded)))
     of_turned = f" upright (EXIF orientation {turn}; the mask must match the upright image)" if turn != UPRIGHT else ""

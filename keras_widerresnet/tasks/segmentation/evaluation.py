@@ -34,7 +34,7 @@ from keras_widerresnet.tasks.segmentation.views import Predict, pixel_classes
 PER_CLASS_HEADERS = ("class", "pixels", "accuracy", "IoU")
 RESULT_HEADERS = ("", "of an image the network saw", "pixel accuracy %", "mean accuracy %", "mean IoU %", "on")
 # The benchmarks' servers and scripts expect grey masks; the masks of other data sets have a human-readable palette.
-WITHOUT_PALETTE = ("cityscapes", "ade20k")
+WITHOUT_PALETTE = ("cityscapes", "cityscapes_train_ids", "ade20k")
 
 
 @dataclasses.dataclass(frozen=True)
