@@ -33,6 +33,7 @@ import keras
 import numpy as np
 import requests
 import safetensors.numpy
+import scipy.io
 import tensorflow as tf
 import test_mxnet_params
 from absl import flags
@@ -216,6 +217,10 @@ def mask_files() -> list[bytes]:
         elif mode != "L":
             image = image.convert(mode)
         image.save(output, "PNG", **({"bits": bits} if mode == "P" else {}))
+        files.append(output.getvalue())
+    for is_compressed in (False, True):  # as SBD's
+        output = io.BytesIO()
+        scipy.io.savemat(output, {"GTcls": {"Segmentation": values}}, do_compression=is_compressed)
         files.append(output.getvalue())
     return files
 

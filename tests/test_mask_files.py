@@ -185,6 +185,7 @@ BAD_MAT = {
     "three axes": (lambda: mat(np.zeros((HEIGHT, WIDTH, 3), np.uint8)), "must hold whole numbers of a byte for each pixel"),
     "21": (lambda: mat(np.full((HEIGHT, WIDTH), 21, np.uint8)), "holds the value 21 at 600 pixels"),
     "another size": (lambda: mat(sbd_values(0)[:, :-1]), f"has {WIDTH - 1}×{HEIGHT} pixels, its image 2008_a.jpg {WIDTH}×{HEIGHT}"),
+    "69 MB of zeros in 70 kB": (lambda: mat(np.zeros((8300, 8300), np.uint8)), "holds more than 64 MB of decompressed values"),
     "no MATLAB file": (lambda: b"GIF89a" + bytes(100), "is not a PNG"),
 }
 
