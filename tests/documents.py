@@ -56,7 +56,7 @@ _STOOD_IN = (
 )
 _ABSENT = (
     *("docker", "Docker", "ImageNet", "a TPU", "several machines", "two machines", "SLURM", "a cluster", "a cloud", "JAX", "PyTorch"),
-    "a data set that is not shipped",
+    *("a data set that is not shipped", "an account"),
 )
 # Marks of blocks of `CHECKED` commands, and of those that a server of the tests lets run all the same.
 _AT_HAND = (

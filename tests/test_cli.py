@@ -97,7 +97,7 @@ BAD = [
         "is a classification network",
         "use evaluate",
     ),
-    (["predict", "--weights=DIGITS"], "give at least one IMAGE", ""),
+    (["predict", "--weights=DIGITS"], "give either at least one IMAGE or --data", ""),
     (["predict", "missing.jpg", "--weights=DIGITS"], "No image at 'missing.jpg'", ""),
     (["predict", "IMAGE", "--server=here"], "The server address must be HOST:PORT", ""),
     (["activation-maps", "missing.jpg", "--weights=DIGITS", "--output_dir=OUT"], "No image at 'missing.jpg'", ""),

@@ -105,8 +105,9 @@ def test_names_tell_the_kind_and_what_it_takes(tmp_path, monkeypatch):
     assert parse_name("voc:~/a,train=b", SEGMENTATION) == ("voc", f"{tmp_path}/a,train=b")
     assert describe(CLASSIFICATION) == "digits, folder:PATH, idx:PATH, tfds:NAME, tfrecord:PATH, fake or fake:SIZE"
     assert describe(SEGMENTATION) == (
-        "voc:PATH, cityscapes:PATH, ade20k:PATH, pascal_context:PATH, pairs:PATH,classes=N or pairs:PATH,names=sky+road+… "
-        "(each with train=PART, test=PART to select other parts; pairs: also accepts ignore=VALUE, and VALUE=NAME in names=), or shapes"
+        "voc:PATH, sbd:PATH, cityscapes:PATH, camvid:PATH, ade20k:PATH, pascal_context:PATH, pairs:PATH,classes=N or "
+        "pairs:PATH,names=sky+road+… (each with train=PART, test=PART to select other parts; voc: also accepts sbd=PATH; "
+        "pairs: also accepts ignore=VALUE, and VALUE=NAME in names=), or shapes"
     )
 
 
