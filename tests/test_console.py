@@ -201,3 +201,13 @@ def test_other_bars_say_what_they_count(stderr):
     shown = stderr(Terminal())
     assert len(list(progress.progress_bar(iter(range(3))))) == 3  # nobody knows how many
     assert "3 images [" in shown.getvalue()
+
+
+def test_a_reader_that_wants_no_more_ends_a_command_without_a_traceback():
+    """As `| head -1` does, which closes the pipe before the command has written all of its table."""
+    command = [sys.executable, str(ROOT / "scripts" / "describe_networks.py")]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running.stdout.close()
+    said = running.stderr.read()
+    running.stderr.close()
+    assert running.wait() == 1 and said == ""

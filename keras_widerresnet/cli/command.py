@@ -18,6 +18,7 @@ from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.options import Option, defaults_of, options_of, types_of
 
 BAD_INPUT = 2
+BROKEN_PIPE = 1
 HELP_FLAGS = {"--help", "-h", "-help", "--helpfull", "--helpshort", "-helpfull", "-helpshort"}
 WIDTH, INDENT = 110, 30
 # Flags for an existing output that exclude each other: the command line overrides a flag file.
@@ -90,10 +91,14 @@ def execute(command: Command, arguments: Sequence[str], program: str, *, owns_pr
         if owns_process:
             process.filter_tensorflow()
         command.run(config)
+        sys.stdout.flush()
     except (InputError, flags.Error) as error:
         fail(program, error)
     except RunStopped as error:
         fail(program, error, error.exit_code)
+    except BrokenPipeError:  # the reader of the output, such as head, wanted no more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(BROKEN_PIPE)
 
 
 def fail(program: str, error: object, exit_code: int = BAD_INPUT) -> NoReturn:
