@@ -44,28 +44,39 @@ class Listing:
     def name_of(self, index: int) -> str:
         return self.split.name_of(index)
 
-    def prepared(self, first: int, prepare: Callable[[tf.Tensor], tuple[tf.Tensor, ...]], fill: tuple[tf.Tensor, ...]) -> tf.data.Dataset:
+    def prepared(
+        self, first: int, prepare: Callable[[tf.Tensor], tuple[tf.Tensor, ...]], fill: tuple[tf.Tensor, ...] | None = None
+    ) -> tf.data.Dataset:
         """Returns one element for each image from index `first` on, in order; several images are read and prepared at the same time.
 
         Args:
             prepare: graph function from a raw image to tensors.
-            fill: the tensors for an image that cannot be read or prepared, of the same types and shapes.
+            fill: the tensors for an image that cannot be read or prepared, of the same types and shapes; this takes 0.4 ms an image. None
+                if such an image is to raise an error instead.
 
         Returns:
             Data set of (bool whether the image can be used, int32 label, *tensors). Reading it raises `tf.errors.DataLossError` if a
             TFRecord is damaged.
         """
 
-        def element(read, label):
-            # A graph cannot catch errors, but a data set can skip the elements that raise them: here its only one.
-            usable = tf.data.Dataset.from_tensors(0).map(lambda _: (True, label, *prepare(checked(read(), self.max_pixels))))
-            return usable.ignore_errors().concatenate(tf.data.Dataset.from_tensors((False, label, *fill))).take(1)
-
         split = self.split
         if isinstance(split, IndexedSplit):
-            labels = tf.constant(split.labels, tf.int32)
-            return _in_parallel(tf.data.Dataset.range(first, split.size), lambda i: element(lambda: split.read(i), labels[i]))
-        return _in_parallel(split.ordered().skip(first), lambda raw, label: element(lambda: raw, label))
+            read, labels = split.read, tf.constant(split.labels, tf.int32)
+            examples = tf.data.Dataset.range(first, split.size).map(lambda index: (index, labels[index]))
+        else:
+            read, examples = tf.identity, split.ordered().skip(first)
+
+        def plain(item, label):
+            return (True, label, *prepare(checked(read(item), self.max_pixels)))
+
+        def safe(item, label):
+            # A graph cannot catch errors, but a data set can skip the elements that raise them: here its only one.
+            usable = tf.data.Dataset.from_tensors(0).map(lambda _: plain(item, label))
+            return usable.ignore_errors().concatenate(tf.data.Dataset.from_tensors((False, label, *(fill or ())))).take(1)
+
+        if fill is None:
+            return examples.map(plain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return examples.interleave(safe, cycle_length=PARALLEL, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def problem_of(self, index: int) -> str:
         """Returns why image `index` cannot be used, as a predicate to follow its name; "" if no reason is found."""
@@ -109,7 +120,3 @@ def test_images(data: ImageData, max_pixels: int) -> Listing:
     if isinstance(split, ShardedSplit):
         split = dataclasses.replace(split, max_pixels=None)  # checked image by image instead
     return Listing(data.name, split, max_pixels, tuple(data.class_names))
-
-
-def _in_parallel(examples: tf.data.Dataset, element: Callable[..., tf.data.Dataset]) -> tf.data.Dataset:
-    return examples.interleave(element, cycle_length=PARALLEL, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

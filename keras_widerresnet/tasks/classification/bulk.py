@@ -232,10 +232,19 @@ def _batches(
         return tuple(protocol_views(protocol, image, scale) for scale in protocol.scales)
 
     fill = tuple(tf.zeros([protocol.count, size, size, 3]) for size in protocol.sizes)
-    batches = listing.prepared(first, views_of, fill).batch(images).prefetch(2)
+
+    def batches() -> Iterator[tuple[tf.Tensor, ...]]:
+        place = first
+        try:
+            for batch in listing.prepared(place, views_of).batch(images).prefetch(2):
+                yield batch
+                place += images
+        except UNREADABLE:  # from here on, images may be damaged
+            yield from listing.prepared(place, views_of, fill).batch(images).prefetch(2)
+
     are_logits = None
     try:
-        for usable, labels, *scales in batches:
+        for usable, labels, *scales in batches():
             rows = len(usable)
             missing = images - rows  # the last batch is filled up, so that it needs no graph of its own
             outputs = predict(tuple(tf.pad(views, [[0, missing]] + [[0, 0]] * 4) for views in scales) if missing else tuple(scales))
