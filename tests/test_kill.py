@@ -31,7 +31,7 @@ from keras_widerresnet.weights.official import official_shapes
 
 STRUCTURE, OLD_STRUCTURE, WIDTH = "28-0-1-0-0-0-0-0", "28-0-2-0-0-0-0-0", 0.0625
 TRAIN = (*QUICK, f"--structure={STRUCTURE}", "--epochs=3", "--steps_per_epoch=2", "--dropout=0.2", "--deterministic", "--resume")
-IMAGES = [path.read_bytes() for path in sorted((ROOT / "docs").glob("*curves.png"))]
+IMAGES = [path.read_bytes() for path in sorted((ROOT / "docs" / "results").glob("*/curves.png"))]
 OWN_MOUNTS = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
 
 
