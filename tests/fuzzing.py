@@ -607,7 +607,7 @@ def grpc_request_inputs() -> st.SearchStrategy:
 
 def stored(pattern: str) -> list[bytes]:
     """Files that PyTorch and safetensors wrote, see tests/data/README.md."""
-    return [path.read_bytes() for path in sorted((ROOT / "tests" / "data" / "torch").glob(pattern))]
+    return [path.read_bytes() for path in sorted((ROOT / "tests" / "data" / "torch_files").glob(pattern))]
 
 
 def safetensors_files() -> list[bytes]:

@@ -74,3 +74,9 @@ def test_every_file_and_test_that_the_fidelity_table_names_is_there():
     assert [name for name in files if not any((folder / name).is_file() for folder in folders)] == []
     defined = set(re.findall(r"^def (test_\w+)", "\n".join(path.read_text() for path in ROOT.glob("tests/test_*.py")), re.M))
     assert set(re.findall(r"\btest_\w+\b(?!\.py)", table)) <= defined
+
+
+def test_no_folder_of_test_data_hides_a_package():
+    """`tests/data` is on the path: where an optional package is absent, a folder there of its name would be imported in its place."""
+    optional = {"torch", "jax", "timm", "openvino", "onnxruntime", "tf2onnx", "keras_hub", "keras_cv", "kagglehub", "huggingface_hub"}
+    assert not optional & {path.name for path in (ROOT / "tests" / "data").iterdir() if path.is_dir()}

@@ -22,7 +22,7 @@ from keras_widerresnet.weights.state_dict import find_state
 from keras_widerresnet.weights.torch_file import MAGIC_NUMBER, PROTOCOL_VERSION, as_arrays, read_torch
 from keras_widerresnet.weights.torch_pickle import MOST_OPCODES, Tensor
 
-FILES = pathlib.Path(__file__).parent / "data" / "torch"
+FILES = pathlib.Path(__file__).parent / "data" / "torch_files"
 FORMATS = ("zip", "legacy")
 MB = 1 << 20
 
