@@ -13,7 +13,7 @@ from keras_widerresnet import units
 from keras_widerresnet.enlarge import Enlarge
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import check_beside
-from keras_widerresnet.networks import WiderResNet, checked_shape
+from keras_widerresnet.networks import WiderResNet, check_class_count, checked_shape
 from keras_widerresnet.structures import HEAD_FILTERS, Structure, find_structure, scaled_filters
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.find import find_weights
@@ -63,8 +63,7 @@ def WideResNetFCN(
     """
     if classifier_convs not in (1, 2):
         raise InputError(f"`classifier_convs` must be 1 or 2. Received: {classifier_convs!r}")
-    if not isinstance(classes, int) or classes < 1:
-        raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
+    check_class_count(classes)
     structure = find_structure(backbone)
     stride = output_stride or structure.output_stride
     input_shape = checked_shape(input_shape)
@@ -86,11 +85,7 @@ def WideResNetFCN(
     if classifier_convs == 2:
         filters = HEAD_FILTERS if isinstance(width, Sequence) else scaled_filters(HEAD_FILTERS, width)
         x = layers.Activation("relu", name="relu6a")(_head_conv(x, filters, "conv6a"))
-    x = _head_conv(x, classes, f"linear{classes}")
-    if keras.config.dtype_policy().compute_dtype != keras.config.dtype_policy().variable_dtype:
-        x = layers.Activation("linear", dtype="float32", name="logits")(x)  # 16 bits are too few for probabilities
-    if upsample:
-        x = Enlarge(stride, name="upsample")(x)
+    x = finished_logits(_head_conv(x, classes, f"linear{classes}"), stride if upsample else None)
     model = keras.Model(features.input, x, name=name or f"{features.name}_fcn")
     if weights is not None:
         check_beside(weights, structure, activation)
@@ -98,6 +93,18 @@ def WideResNetFCN(
         has_head = any(re.fullmatch(r"linear\d+", name) and found and found[0].ndim == 4 for name, found in arrays.items())
         assign_weights(model if has_head else features, arrays, repr(str(weights)), ignore_head=not has_head)
     return model
+
+
+def finished_logits(x: keras.KerasTensor, upsampled_stride: int | None) -> keras.KerasTensor:
+    """Returns the logits of any head in float32, also under a mixed-precision policy.
+
+    Args:
+        x: logits (batch, H / stride, W / stride, classes).
+        upsampled_stride: their stride, to enlarge them to the image's size; None to keep them as they are.
+    """
+    if keras.config.dtype_policy().compute_dtype != keras.config.dtype_policy().variable_dtype:
+        x = layers.Activation("linear", dtype="float32", name="logits")(x)  # 16 bits are too few for probabilities
+    return x if upsampled_stride is None else Enlarge(upsampled_stride, name="upsample")(x)
 
 
 def _head_conv(x, filters: int, name: str):

@@ -281,8 +281,7 @@ def facts_of_original(original: Original, structure: str, width: float | None = 
     return Facts(
         structure=structure,
         width=width,
-        # The official release trains with one convention and evaluates with another: its files leave the choice to the user.
-        pool_padding="" if original.kind == "mxnet" else original.pool_padding,
+        pool_padding=original.needed_pool_padding,
         activation=original.activation or "relu",
         task=task if original.classes else "",
         classes=original.classes,

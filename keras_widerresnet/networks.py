@@ -86,8 +86,8 @@ def WiderResNet(
         raise InputError(f"`activation` must be one of {units.ACTIVATIONS}. Received: {activation!r}")
     if pooling not in POOLINGS:
         raise InputError(f"`pooling` must be one of {POOLINGS}. Received: {pooling!r}")
-    if include_top and (not isinstance(classes, int) or classes < 1):
-        raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
+    if include_top:
+        check_class_count(classes)
     plan = structure.plan(width=width, output_stride=output_stride, dropout=dropout)
 
     image = _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride)
@@ -136,6 +136,12 @@ def checked_shape(shape: Sequence[int | None]) -> tuple[int | None, int | None, 
         raise InputError(f"{wanted}. Received: {shape}")
     height, width, channels = (side and int(side) for side in shape)
     return height, width, channels or 0
+
+
+def check_class_count(classes: object) -> None:
+    """Raises `InputError` if a number of classes is not a positive whole number."""
+    if not isinstance(classes, int) or classes < 1:
+        raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
 
 
 def _is_count(number: object) -> bool:

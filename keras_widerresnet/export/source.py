@@ -15,7 +15,7 @@ from keras_widerresnet.data.resize import normalise
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.export.config import ExportConfig
 from keras_widerresnet.export.graphs import Prepare
-from keras_widerresnet.loading import class_names, last_layer, layers_before_convolution, load_network, takes_pixels
+from keras_widerresnet.loading import class_names, gives_shares, layers_before_convolution, load_network, takes_pixels
 from keras_widerresnet.models import find_source
 from keras_widerresnet.protocols import ClassificationProtocol
 from keras_widerresnet.runs import Run
@@ -126,10 +126,7 @@ def _in_float32(network: keras.Model) -> keras.Model:
 
 
 def _with_probabilities(network: keras.Model) -> keras.Model:
-    last = last_layer(network)
-    # A sigmoid gives the probability of each class by itself, of images that may show several.
-    gives = getattr(last, "activation", None) in (keras.activations.softmax, keras.activations.sigmoid)
-    if gives or isinstance(last, keras.layers.Softmax):
+    if gives_shares(network):
         return network
     if network.input_shape[1] and _gives_probabilities(network):  # whatever its last layer is
         return network

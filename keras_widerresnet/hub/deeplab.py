@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import layers
 
-from keras_widerresnet.enlarge import Enlarge
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.fcn import RELEASE_DROPOUT
+from keras_widerresnet.fcn import RELEASE_DROPOUT, finished_logits
 from keras_widerresnet.heads import DECODER_CLASSIFIER, DECODER_STRIDE, check_decoder
 from keras_widerresnet.hub.layers import CropToCells, EnlargeBilinearly, PadToMultiple, PyramidPooling
 from keras_widerresnet.hub.library import keras_hub as imported
-from keras_widerresnet.networks import WiderResNet, checked_shape
+from keras_widerresnet.networks import WiderResNet, check_class_count, checked_shape
 from keras_widerresnet.pyramid import FeatureNetwork
 from keras_widerresnet.structures import Structure, find_structure
 
@@ -64,8 +62,7 @@ def WideResNetDeepLabV3Plus(
     Raises:
         InputError: if KerasHub is not installed, or options or weights do not fit.
     """
-    if not isinstance(classes, int) or classes < 1:
-        raise InputError(f"`classes` must be a positive whole number. Received: {classes!r}")
+    check_class_count(classes)
     input_shape = checked_shape(input_shape)
     if any(size and size % DECODER_STRIDE for size in input_shape[:2]):
         raise InputError(f"The image's sides must be multiples of {DECODER_STRIDE}. Received: {input_shape}")
@@ -86,10 +83,7 @@ def WideResNetDeepLabV3Plus(
         frozen_batch_norm=frozen_batch_norm,
     )
     x = CropToCells(DECODER_STRIDE, name="crop")([_head(features, classes, stride), image])
-    if keras.config.dtype_policy().compute_dtype != keras.config.dtype_policy().variable_dtype:
-        x = layers.Activation("linear", dtype="float32", name="logits")(x)  # 16 bits are too few for probabilities
-    if upsample:
-        x = Enlarge(DECODER_STRIDE, name="upsample")(x)
+    x = finished_logits(x, DECODER_STRIDE if upsample else None)
     return keras.Model(image, x, name=name or f"{features.name}_deeplab_v3_plus")
 
 

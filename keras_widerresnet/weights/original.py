@@ -75,6 +75,11 @@ class Original:
         return "ceil" if self.kind == OFFICIAL_KIND else "symmetric"
 
     @property
+    def needed_pool_padding(self) -> str:
+        """The same, where the file's network needs it; empty for the official release, which trains with one and evaluates with another."""
+        return "" if self.kind == OFFICIAL_KIND else self.pool_padding
+
+    @property
     def classes(self) -> int | None:
         """The number of classes of the classifier or segmentation head; None for features only."""
         return next((int(match[1]) for name in self.parameters if (match := re.fullmatch(r"linear(\d+)_weight", name))), None)

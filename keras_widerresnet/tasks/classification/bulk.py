@@ -90,13 +90,14 @@ def predict_data(config: PredictionConfig) -> BulkPrediction:
     strategy = make_strategy(config.strategy)
     with strategy.scope():
         network = load_classifier(config)
+        model = _with_features(network, config.features) if config.features else network.network
     protocol = protocol_of_options(config, network)
     check_sizes(network, config.weights, protocol)
     names = class_names(network.source, network.classes, config.class_names, lambda data: load_data(data, verify=False).class_names)
     images = max(1, config.batch_size // (protocol.count * len(protocol.scales)))
     images += -images % strategy.num_replicas_in_sync
     part_size = config.shard_size + -config.shard_size % images
-    schema = _schema(config, network, listing, protocol, names)
+    schema = _schema(config, network, model, listing, protocol, names)
     table = Table(output, _job(config, network, listing, protocol, part_size), config.overwrite)
     done = min(table.parts * part_size, listing.size)
     if done:
@@ -105,7 +106,7 @@ def predict_data(config: PredictionConfig) -> BulkPrediction:
     with progress_bar(desc="predicting", total=listing.size, initial=done) as bar:
         parts: list[pa.RecordBatch] = []
         first = done
-        outputs = _predictor(network, strategy, config.features)
+        outputs = _predictor(network, model, strategy, bool(config.features))
         for usable, labels, probabilities, features in _batches(network, listing, protocol, images, first, outputs):
             parts.append(_rows(schema, listing, first, usable, labels, probabilities, features, names))
             first += len(usable)
@@ -153,15 +154,20 @@ def _checksum(network: Classifier) -> int:
 
 
 def _schema(
-    config: PredictionConfig, network: Classifier, listing: Listing, protocol: ClassificationProtocol, names: tuple[str, ...]
+    config: PredictionConfig,
+    network: Classifier,
+    model: keras.Model | None,
+    listing: Listing,
+    protocol: ClassificationProtocol,
+    names: tuple[str, ...],
 ) -> pa.Schema:
     top = min(config.top, network.classes)
     fields = [("image", pa.string()), *([("label", pa.string())] if listing.class_names else [])]
     fields += [("prediction", pa.string()), ("probability", pa.float32())]
     fields += [("top_classes", pa.list_(pa.int32(), top)), ("top_probabilities", pa.list_(pa.float32(), top))]
-    if config.features:
+    if config.features and model is not None:
         size = protocol.sizes[0]
-        shape = _with_features(network, config.features).compute_output_shape((1, size, size, 3))[1][1:]
+        shape = model.compute_output_shape((1, size, size, 3))[1][1:]
         kind = pa.list_(pa.float32(), shape[0]) if len(shape) == 1 else pa.fixed_shape_tensor(pa.float32(), shape)
         fields.append(("features", kind))
     settings = {"weights": config.weights, "data": listing.name, **dataclasses.asdict(protocol), "features": config.features}
@@ -185,20 +191,20 @@ def _with_features(network: Classifier, features: str) -> keras.Model:
     return keras.Model(one_or_all(model.inputs), [model.output, stages[features]])
 
 
-def _predictor(network: Classifier, strategy: tf.distribute.Strategy, features: str) -> Callable[[tuple[tf.Tensor, ...]], list[Arrays]]:
+def _predictor(
+    network: Classifier, model: keras.Model | None, strategy: tf.distribute.Strategy, has_features: bool
+) -> Callable[[tuple[tf.Tensor, ...]], list[Arrays]]:
     """Returns the function from the views at each scale, (rows, views, S, S, 3), to outputs (rows · views, …) for each scale.
 
     Each scale's outputs are a tuple of the network's own and, if they were asked for, the features. Rows are divided among the devices.
     """
-    if network.network is None:
+    if model is None:
         return lambda scales: [(np.asarray(network.predict(_images(views).numpy())),) for views in scales]
-    with strategy.scope():
-        model = _with_features(network, features) if features else network.network
     are_pixels = network.preprocessing == NO_PREPROCESSING
 
     def on_device(scales):
         found = [model(_images(views) if are_pixels else normalise(_images(views)), training=False) for views in scales]
-        return [tuple(tf.cast(one, tf.float32) for one in (outputs if features else [outputs])) for outputs in found]
+        return [tuple(tf.cast(one, tf.float32) for one in (outputs if has_features else [outputs])) for outputs in found]
 
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
