@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import keras
 from keras import layers, ops
 
+from keras_widerresnet.batch_norm import BatchNormalization, FrozenBatchNormalization
 from keras_widerresnet.structures import Pool, Unit
 
 BATCH_NORM_EPSILON = 1.001e-5
@@ -137,20 +138,9 @@ def conv(x: keras.KerasTensor, filters: int, kernel: int, name: str, *, stride: 
     )(x)
 
 
-@keras.saving.register_keras_serializable("keras_widerresnet")
-class FrozenBatchNormalization(layers.BatchNormalization):
-    """Batch norm that uses its running statistics in training too, but learns scale and shift (official release, segmentation).
-
-    Setting `trainable=False` on Keras' own layer would freeze scale and shift as well.
-    """
-
-    def call(self, inputs, training=None, mask=None):
-        return super().call(inputs, training=False, mask=mask)
-
-
 def batch_norm_relu(x: keras.KerasTensor, name: str, relu_name: str, activation: str = "relu", frozen: bool = False) -> keras.KerasTensor:
     """Batch norm (learned scale and shift) and one of `ACTIVATIONS`: the pre-activation of every convolution but conv1a."""
-    batch_norm = FrozenBatchNormalization if frozen else layers.BatchNormalization
+    batch_norm = FrozenBatchNormalization if frozen else BatchNormalization
     x = batch_norm(momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON, name=name)(x)
     if activation == "leaky_relu":
         return layers.LeakyReLU(LEAKY_SLOPE, name=relu_name)(x)

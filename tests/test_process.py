@@ -1,3 +1,4 @@
+import os
 import platform
 import subprocess
 import sys
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_widerresnet as kw
+from keras_widerresnet.cli import process
 from keras_widerresnet.compare import difference
 
 TAKES_64_MB = """
@@ -54,3 +56,18 @@ def test_frozen_weights_give_the_same_outputs_at_every_size(tmp_path):
         for size, key in zip((64, 96, 64), found, strict=True):
             expected = np.asarray(model(images[:, :size, :size], training=False))
             assert difference(found[key], expected) < 1e-5
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
+def test_onednn_is_used_unless_the_user_decided(monkeypatch, given, expected):
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(os, "environ", {process.ONEDNN: given} if given else {})
+    process.use_onednn()
+    assert os.environ == {process.ONEDNN: expected}
+
+
+def test_onednn_is_left_alone_on_other_processors(monkeypatch):
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    monkeypatch.setattr(os, "environ", {})
+    process.use_onednn()
+    assert os.environ == {}

@@ -77,6 +77,7 @@ def execute(command: Command, arguments: Sequence[str], program: str, *, owns_pr
         SystemExit: for invalid input, a stopped run, and after `--help`.
     """
     process.quieten_tensorflow()
+    process.use_onednn()
     if HELP_FLAGS & set(arguments):
         print(help_text(command, program))
         sys.exit(0)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_widerresnet.batch_norm import FusedBatchNormalization
 from keras_widerresnet.units import MaxPool
 
 
@@ -19,23 +20,6 @@ class EdgePaddedMaxPool(MaxPool):
         if self.strides == 1:
             return super()._padded(inputs, before, after)
         return ops.pad(inputs, ((0, 0), (before, after), (before, after), (0, 0)), mode="symmetric")
-
-
-@keras.saving.register_keras_serializable("keras_widerresnet")
-class FusedBatchNormalization(layers.BatchNormalization):
-    """Inference batch norm of images as one TensorFlow operation, in half the time of Keras' separate operations."""
-
-    def call(self, inputs, training=None, mask=None):
-        if keras.backend.backend() != "tensorflow":
-            return super().call(inputs, training=False, mask=mask)
-        import tensorflow as tf  # imported here, so that saved networks also load with other backends
-
-        statistics = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance))
-        scale, offset, mean, variance = map(tf.convert_to_tensor, statistics)
-        normalised = tf.raw_ops.FusedBatchNormV3(
-            x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=self.epsilon, is_training=False
-        )
-        return normalised.y
 
 
 def inference_network(model: keras.Model, *, fold: bool = True) -> keras.Model:
