@@ -101,7 +101,7 @@ def test_pytorch_has_the_segmentation_network(tmp_path, downsampling, classifier
         pytest.skip("PyTorch is not installed")
     for form in ("network", "parameters"):
         FORMS[form](work)
-    # Each in a process of its own, as PyTorch and TensorFlow in one of them crash.
+    # Each in a process of its own, as in the benchmark.
     by_pytorch, ours, theirs = measure([(one, work) for one in (logits, OURS, training.PYTORCH_LAST)], 1, 1)
     expected = work.model().predict_on_batch(work.images())
     assert expected.shape == (2, 12, 12, 5) and difference(by_pytorch.outputs[0], expected) < 1e-4
