@@ -131,11 +131,11 @@ def bars(rows: Sequence[dict[str, object]], ours: set[str], floors: dict[tuple[s
     panels: dict[tuple[str, int], list[dict[str, object]]] = {}
     for row in rows:
         panels.setdefault((row.get("workload", ""), row["batch"]), []).append(row)
-    heights = [0.3 * len(shown) + 0.9 for shown in panels.values()]
+    heights = [0.3 * len(shown) + 1.1 for shown in panels.values()]
     figure = matplotlib.figure.Figure(figsize=(reporting.WIDTH, sum(heights) + 0.5), layout="constrained")
     for axes, key in zip(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0], panels, strict=True):
         _panel(axes, panels[key], ours, floors[key])
-        axes.set_title(", ".join(filter(None, (key[0], f"batch {key[1]}"))), loc="left")
+        axes.set_title(", ".join(filter(None, (key[0], f"batch {key[1]}"))), loc="left", pad=18)  # above the floor's name
     shown_colors = {_color(row, ours) for row in rows}
     patches = [
         matplotlib.patches.Patch(facecolor=color, hatch=HATCHES[color], edgecolor="0.35", linewidth=0.4, label=label)
