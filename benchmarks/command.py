@@ -9,9 +9,10 @@ import pathlib
 import tempfile
 from typing import TYPE_CHECKING
 
-from benchmarks.config import ALL_BACKENDS, COMPARISONS, BenchmarkConfig
+from benchmarks.config import ALL_BACKENDS, COMPARISONS, FOLDER, RUN, TRAINING, BenchmarkConfig
 from keras_widerresnet.cli.checks import check_file
 from keras_widerresnet.cli.command import Command
+from keras_widerresnet.data.names import CLASSIFICATION, parse_name
 from keras_widerresnet.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,10 +28,12 @@ def check(config: BenchmarkConfig) -> None:
     """Checks the input files and the output.
 
     Raises:
-        InputError: if a file does not exist, or an earlier result must not be replaced.
+        InputError: if a file or folder does not exist, or an earlier result must not be replaced.
     """
     for file in config.files:
         check_file(file, "file")
+    if config.data:
+        parse_name(config.data, CLASSIFICATION)
     table = _table(config)
     if table and table.exists() and not config.overwrite:
         raise InputError(f"{table} exists: --overwrite replaces it, --output_dir chooses another folder")
@@ -77,9 +80,10 @@ def _finish(rows: Rows, rates: Rates | None, threads: int, table: pathlib.Path |
 def _comparison(config: BenchmarkConfig, threads: int, table: pathlib.Path | None) -> tuple[Rows, Rates]:
     from benchmarks.comparison import Comparison, compare
 
+    takes_all = config.kind == TRAINING and not config.describes_network and not config.tried
     comparison = Comparison(
         config.kind,
-        structure=config.structure or COMPARISONS[config.kind],
+        structure="" if takes_all else config.structure or COMPARISONS[config.kind],
         width=config.width,
         size=config.size,
         batch_sizes=_batch_sizes(config),
@@ -157,7 +161,31 @@ def _prediction(config: BenchmarkConfig, *_: object) -> Rows:
         return prediction_speeds(sample_jpegs(*PIXELS), structure, config.width, size, config.images, config.repeats, pathlib.Path(folder))
 
 
+def _whole_run(config: BenchmarkConfig, threads: int, _: object) -> Rows:
+    from benchmarks import class_folders
+    from benchmarks.measure import in_own_process
+    from benchmarks.training import CIFAR10
+    from benchmarks.whole_run import whole_run_speeds
+    from benchmarks.workload import Workload
+    from keras_widerresnet.structures import find_structure
+
+    network = CIFAR10
+    if config.describes_network:
+        structure, (batch_size,) = config.structure or CIFAR10.structure, config.batch_sizes or (CIFAR10.batch_size,)
+        network = Workload(structure, config.width, config.size or find_structure(structure).crop_size, batch_size)
+    images = max(1, config.images // network.batch_size) * network.batch_size  # whole batches, of which every program makes as many
+    with tempfile.TemporaryDirectory() as folder:
+        path = pathlib.Path(folder)
+        if config.data:
+            in_own_process(class_folders.write_chosen, path, config.data.removeprefix(FOLDER), images)
+        else:
+            class_folders.write_generated(path, images, network.size)
+        placed = dataclasses.replace(network, threads=threads, folder=folder)
+        return whole_run_speeds(placed, images, config.passes, tuple(filter(None, config.only.split("|"))))
+
+
 MEASURES = {
+    RUN: _whole_run,
     "input": _input,
     "scaling": _scaling,
     "startup": _startup,

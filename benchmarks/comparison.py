@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from benchmarks import inference, report, training
 from benchmarks.contender import Contender
@@ -26,7 +26,7 @@ class Comparison:
 
     Args:
         kind: `"inference"`, `"training"` or `"memory"` (training steps with memory-saving settings).
-        structure: name or notation of the network.
+        structure: name or notation of the network; empty for the workloads of `training.WORKLOADS`.
         width: channel multiplier of all stages.
         size: side of the images in pixels; 0 for the structure's S.
         batch_sizes: batch sizes to measure.
@@ -38,7 +38,7 @@ class Comparison:
     """
 
     kind: str
-    structure: str
+    structure: str = ""
     width: float = 1.0
     size: int = 0
     batch_sizes: tuple[int, ...] = (8,)
@@ -49,19 +49,30 @@ class Comparison:
     passes: int = 2
     repeats: int = 5
 
-    def contenders(self) -> list[Contender]:
-        """Returns the selected contenders whose packages are installed; the first one is the baseline.
+    def plan(self) -> dict[Workload, list[Contender]]:
+        """Returns each workload with the selected contenders whose packages are installed; the first one is its baseline.
 
         Raises:
-            InputError: if none is left.
+            InputError: if no contender is left, or the images are too small for the network.
         """
-        table = (TRIED if self.tried else CONTENDERS)[self.kind]
-        asked = [one for one in table if not one.is_ours or self.backend in ("all", one.backend)]
+        known = {one.name: one for contenders in self._table.values() for one in contenders}
+        asked = [one for one in known.values() if not one.is_ours or self.backend in ("all", one.backend)]
         asked = [one for one in asked if not self.only or any(part in one.name for part in self.only)]
-        found = installed(asked)
+        found = {one.name for one in installed(asked)}
         if not found:
-            raise InputError(f"No contender to measure. Contenders are: {', '.join(one.name for one in table)}")
-        return found
+            raise InputError(f"No contender to measure. Contenders are: {', '.join(known)}")
+        chosen = {workload: [one for one in contenders if one.name in found] for workload, contenders in self._table.items()}
+        return {workload: contenders for workload, contenders in chosen.items() if contenders}
+
+    @property
+    def _table(self) -> dict[Workload, Sequence[Contender]]:
+        if not self.structure:
+            return {dataclasses.replace(workload, threads=self.threads): names for workload, names in training.WORKLOADS.items()}
+        first = Workload(self.structure, self.width, self.size, 1, self.threads)
+        size = self.size or first.record.crop_size
+        first.record.spatial_sizes(size)  # the error states a valid size
+        contenders = (TRIED if self.tried else CONTENDERS)[self.kind]
+        return {dataclasses.replace(first, size=size, batch_size=batch_size): contenders for batch_size in self.batch_sizes}
 
 
 def compare(comparison: Comparison, picture: pathlib.Path | None = None) -> tuple[list[dict[str, object]], Rates]:
@@ -77,30 +88,41 @@ def compare(comparison: Comparison, picture: pathlib.Path | None = None) -> tupl
     Raises:
         InputError: if there is no contender to measure, or the network is invalid.
     """
-    contenders = comparison.contenders()
+    plan = comparison.plan()
     with tempfile.TemporaryDirectory() as folder:
-        workloads = _workloads(comparison, folder)
-        prepare(workloads[0], {form for one in contenders for form in one.forms})
+        pairs = _prepared(plan, pathlib.Path(folder))
         before = in_own_process(machine_rates, comparison.threads)
-        found = measure(contenders, workloads, comparison.passes, comparison.repeats)
+        found = measure(pairs, comparison.passes, comparison.repeats)
         after = in_own_process(machine_rates, comparison.threads)
-        multiply_adds = {precision: max(rate, after.multiply_adds[precision]) for precision, rate in before.multiply_adds.items()}
-        rates = Rates(multiply_adds, max(before.bytes, after.bytes))
-        is_training = comparison.kind != "inference"
-        rows = report.comparison(found, rates, is_training)
+    multiply_adds = {precision: max(rate, after.multiply_adds[precision]) for precision, rate in before.multiply_adds.items()}
+    rates = Rates(multiply_adds, max(before.bytes, after.bytes))
+    is_training = comparison.kind != "inference"
+    rows = report.comparison(found, rates, is_training)
     if picture:
         floors = {
-            one.batch_size: floor_seconds(one, rates, is_training) * (1 if is_training else 1e3 / one.batch_size) for one in workloads
+            (one.name, one.batch_size): floor_seconds(one, rates, is_training) * (1 if is_training else 1e3 / one.batch_size)
+            for one in plan
         }
-        ours = {one.name for one in contenders if one.is_ours}
-        width = "" if comparison.width == 1 else f", width {comparison.width:g}"
-        title = f"{WORDS[comparison.kind]} of Model {comparison.structure}{width} at {workloads[0].size}, {comparison.threads} CPU threads"
-        report.bars(rows, ours, floors, title, picture)
+        ours = {one.name for contenders in plan.values() for one in contenders if one.is_ours}
+        report.bars(rows, ours, floors, _title(comparison, next(iter(plan)).size), picture)
     return rows, rates
 
 
-def _workloads(comparison: Comparison, folder: str) -> Sequence[Workload]:
-    first = Workload(comparison.structure, comparison.width, comparison.size, 1, comparison.threads, folder)
-    size = comparison.size or first.record.crop_size
-    first.record.spatial_sizes(size)  # the error states a valid size
-    return [dataclasses.replace(first, size=size, batch_size=batch_size) for batch_size in comparison.batch_sizes]
+def _prepared(plan: Mapping[Workload, Sequence[Contender]], folder: pathlib.Path) -> list[tuple[Contender, Workload]]:
+    """Writes the networks, each once for all batch sizes, to folders of their own; returns what is to be measured."""
+    places: dict[Workload, str] = {}
+    pairs = []
+    for workload, contenders in plan.items():
+        network = dataclasses.replace(workload, batch_size=1)
+        if network not in places:
+            places[network] = str(folder / str(len(places)))
+            prepare(dataclasses.replace(network, folder=places[network]), {form for one in contenders for form in one.forms})
+        placed = dataclasses.replace(workload, folder=places[network])
+        pairs += [(one, placed) for one in contenders]
+    return pairs
+
+
+def _title(comparison: Comparison, size: int) -> str:
+    width = "" if comparison.width == 1 else f", width {comparison.width:g}"
+    network = f" of Model {comparison.structure}{width} at {size}" if comparison.structure else ""
+    return f"{WORDS[comparison.kind]}{network}, {comparison.threads} CPU threads"

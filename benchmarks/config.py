@@ -10,8 +10,9 @@ from keras_widerresnet.structures import find_structure
 
 # Comparisons and their default networks.
 COMPARISONS = {"inference": "A", "training": "D", "memory": "A"}
-INPUT = "input"
-KINDS = (*COMPARISONS, INPUT, "scaling", "startup", "exports", "decomposition", "prediction")
+TRAINING, INPUT, RUN = "training", "input", "run"
+KINDS = (*COMPARISONS, RUN, INPUT, "scaling", "startup", "exports", "decomposition", "prediction")
+FOLDER = "folder:"
 ALL_BACKENDS = "all"
 BACKENDS = (ALL_BACKENDS, "tensorflow", "jax", "torch")
 NETWORK, MEASUREMENT, CONTENDERS, OUTPUT = "Network", "Measurement", "Contenders of inference, training and memory", "Output"
@@ -27,13 +28,23 @@ class BenchmarkConfig:
     """
 
     what: tuple[str, ...] = option(help="|".join(KINDS), group=MEASUREMENT, is_positional=True)
-    structure: str = option("", help="A, A1 ... F, or the notation S-n1-n2-n3-n4-n5-n6-n7; empty for A, for training D", group=NETWORK)
+    structure: str = option(
+        "",
+        help="A, A1 ... F, or the notation S-n1-n2-n3-n4-n5-n6-n7; empty for A, in training for D. Training without this, width, size and "
+        "batch_sizes measures four workloads, and run the one of CIFAR-10",
+        group=NETWORK,
+    )
     width: float = option(1.0, help="channel multiplier of all stages", group=NETWORK, least=0.01)
     size: int = option(0, help="side of the images in pixels; 0 for the structure's S", group=NETWORK, least=0)
-    batch_sizes: tuple[int, ...] = option((), help="batch sizes; empty for 1,8 in inference, otherwise 8", group=MEASUREMENT, least=1)
+    batch_sizes: tuple[int, ...] = option(
+        (), help="batch sizes; empty for 1,8 in inference, 128 in run, otherwise 8", group=MEASUREMENT, least=1
+    )
     passes: int = option(2, help="number of passes; each starts every contender in a new process", group=MEASUREMENT, least=1)
     repeats: int = option(5, help="timed calls per pass; medians are reported", group=MEASUREMENT, least=1)
-    images: int = option(512, help="prediction: number of images", group=MEASUREMENT, least=1)
+    images: int = option(
+        512, help="prediction: number of images; run: of training images, a fifth more to test", group=MEASUREMENT, least=1
+    )
+    data: str = option("", help="run: folder:PATH of class folders, as train.py takes it; empty for generated images", group=MEASUREMENT)
     threads: int = option(0, help="CPU threads of every contender; 0 for all", group=MEASUREMENT, least=0)
     seconds: float = option(5.0, help="input: duration of each measurement", group=MEASUREMENT, least=0.1)
     backend: str = option(
@@ -52,11 +63,20 @@ class BenchmarkConfig:
         check(self)
         if self.structure:
             find_structure(self.structure)
+        if self.data and (self.kind != RUN or not self.data.startswith(FOLDER)):
+            raise InputError(f"--data is of {RUN}, and the name of a folder of class folders, {FOLDER}PATH. Received: {self.data!r}")
+        if self.kind == RUN and len(self.batch_sizes) > 1:
+            raise InputError(f"{RUN} has one batch size. Received: --batch_sizes={','.join(map(str, self.batch_sizes))}")
 
     @property
     def kind(self) -> str:
         """The kind of benchmark, one of `KINDS`."""
         return self.what[0]
+
+    @property
+    def describes_network(self) -> bool:
+        """Whether any option describes the network or its batches."""
+        return bool(self.structure or self.width != 1 or self.size or self.batch_sizes)
 
     @property
     def files(self) -> tuple[str, ...]:

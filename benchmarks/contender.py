@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
 from benchmarks.workload import Workload
 from keras_widerresnet.cli import process
 
-# Environment variables of commands that train, and of commands that only run inference.
-HUGE_PAGES = {"GLIBC_TUNABLES": process.HUGE_PAGES}
+# Environment variables of commands that train, the part of them that concerns any library, and those of commands that only run inference.
+TRAINING = process.training_environment()
+HUGE_PAGES = {process.TUNABLES: process.HUGE_PAGES}
 FROZEN_WEIGHTS = {process.FROZEN_WEIGHTS: "1"}
 
 
@@ -43,4 +44,9 @@ class Contender:
     multiply_adds: Callable[[Workload], int] | None = None
 
     def missing_packages(self) -> list[str]:
-        return [name for name in (self.backend, *self.packages) if importlib.util.find_spec(name) is None]
+        return missing((self.backend, *self.packages))
+
+
+def missing(packages: Iterable[str]) -> list[str]:
+    """Returns the packages that are not installed."""
+    return [name for name in packages if importlib.util.find_spec(name) is None]

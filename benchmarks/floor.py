@@ -10,8 +10,7 @@ import keras
 import numpy as np
 
 from benchmarks.measure import median_seconds
-from benchmarks.workload import CLASSES, Workload
-from keras_widerresnet.structures import Unit, stage_filters
+from benchmarks.workload import Workload
 
 MATRIX_SIDE = 4096
 COPIED_BYTES = 2**28
@@ -77,22 +76,10 @@ def floor_seconds(workload: Workload, rates: Rates, training: bool = False, prec
     """
     passes = TRAINING_PASSES if training else 1
     multiply_adds = passes * workload.batch_size * workload.multiply_adds
-    weights = workload.record.parameters(classes=CLASSES, width=workload.width)
-    values = passes * (weights + workload.batch_size * _map_values(workload)) + (2 * weights if training else 0)
+    weights = workload.parameters
+    maps = sum(one.in_channels * one.in_cells**2 + one.filters * one.out_cells**2 for one in workload.convolutions)
+    values = passes * (weights + workload.batch_size * maps) + (2 * weights if training else 0)
     return max(multiply_adds / rates.multiply_adds[precision], FLOAT_BYTES * values / rates.bytes)
-
-
-def _map_values(workload: Workload) -> int:
-    """Returns the number of activations that the convolutions of one image's forward pass read and write."""
-    sizes = workload.record.spatial_sizes(workload.size)
-    stem = stage_filters(workload.width)[1][0]
-    total = (3 + stem) * sizes[1] ** 2
-    for unit in workload.record.plan(width=workload.width):
-        if isinstance(unit, Unit):
-            channels = [(unit.in_channels, *unit.filters), unit.filters]
-            total += sum(map(sum, zip(*channels, strict=False))) * sizes[unit.stage] ** 2
-            total += (unit.in_channels + unit.filters[-1]) * sizes[unit.stage] ** 2 if unit.projection else 0
-    return total
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -50,7 +50,7 @@ def saved_model(workload: Workload) -> Call:
 def torch_eager(workload: Workload, channels_last: bool = True, compiled: bool = False) -> Call:
     import torch
 
-    from benchmarks.torch_network import load
+    from benchmarks.torch_weights import load
 
     layout = torch.channels_last if channels_last else torch.contiguous_format
     network, images = load(workload).eval().to(memory_format=layout), torch.from_numpy(workload.images())

@@ -11,6 +11,7 @@ import pathlib
 import resource
 import time
 from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import keras
 import numpy as np
@@ -24,6 +25,17 @@ logger = logging.getLogger(__name__)
 SHORTEST = 0.2  # seconds; faster calls are timed several at once
 COMPARED_CALLS = 2
 KIBIBYTE = 1024
+
+
+class Runnable(Protocol):
+    """What a table has a row for if the packages that it needs are installed."""
+
+    name: str
+
+    def missing_packages(self) -> list[str]: ...
+
+
+AnyRunnable = TypeVar("AnyRunnable", bound=Runnable)
 
 
 @dataclasses.dataclass
@@ -51,6 +63,10 @@ class Measured:
     error: str = ""
 
     @property
+    def title(self) -> str:
+        return ", ".join(filter(None, (self.workload.name, self.contender.name, f"batch {self.workload.batch_size}")))
+
+    @property
     def median(self) -> float:
         return float(np.median(self.seconds))
 
@@ -59,31 +75,30 @@ class Measured:
         return max(difference(own, reference) for own, reference in zip(self.outputs, other.outputs, strict=True))
 
 
-def measure(contenders: Sequence[Contender], workloads: Sequence[Workload], passes: int, repeats: int) -> list[Measured]:
-    """Times every contender on every workload.
+def measure(pairs: Sequence[tuple[Contender, Workload]], passes: int, repeats: int) -> list[Measured]:
+    """Times contenders on workloads.
 
     Args:
-        contenders: contenders whose packages are installed.
-        workloads: prepared workloads.
+        pairs: contenders whose packages are installed, with prepared workloads.
         passes: number of passes; every second one runs in reverse order, so that drift affects all alike.
         repeats: timed calls per pass, after two untimed ones.
     """
-    found = [Measured(contender, workload) for workload in workloads for contender in contenders]
+    found = [Measured(contender, workload) for contender, workload in pairs]
     with progress_bar(total=passes * len(found), unit="runs") as bar:
         for number in range(passes):
             for measured in found if number % 2 == 0 else reversed(found):
-                bar.set_postfix_str(f"{measured.contender.name}, batch {measured.workload.batch_size}")
+                bar.set_postfix_str(measured.title)
                 if not measured.error:
                     _measure_once(measured, repeats)
                 bar.update()
     for measured in found:
         if measured.error:
-            logger.warning("%s, batch %s: %s", measured.contender.name, measured.workload.batch_size, measured.error)
+            logger.warning("%s: %s", measured.title, measured.error)
     return found
 
 
-def installed(contenders: Sequence[Contender]) -> list[Contender]:
-    """Returns the contenders whose packages are installed; logs a warning for each of the rest."""
+def installed(contenders: Sequence[AnyRunnable]) -> list[AnyRunnable]:
+    """Returns the contenders, or programs, whose packages are installed; logs a warning for each of the rest."""
     for contender in contenders:
         if missing := contender.missing_packages():
             logger.warning("%s is skipped: %s not installed", contender.name, " and ".join(missing))

@@ -21,20 +21,32 @@ from keras_widerresnet import reporting
 from keras_widerresnet.colors import BLUE, GREY, VERMILLION, YELLOW
 from keras_widerresnet.files import replacing
 
-PACKAGES = ("keras-widerresnet", "keras", "tensorflow", "tensorflow-cpu", "jax", "torch", "onnxruntime", "openvino", "timm", "numpy")
+PACKAGES = (
+    "keras-widerresnet",
+    "keras",
+    "tensorflow",
+    "tensorflow-cpu",
+    "jax",
+    "torch",
+    "torchvision",
+    "onnxruntime",
+    "openvino",
+    "timm",
+    "numpy",
+)
 OURS, OTHERS, ANOTHER = BLUE, GREY, YELLOW
 KEY = {OURS: "ours", OTHERS: "the same network by others", ANOTHER: "another network"}
 HATCHES = {OURS: "", OTHERS: "", ANOTHER: "//"}
 # Median, lowest and highest, of inference and of training steps, and what they are called in a picture.
 PER_IMAGE, PER_STEP = ("ms_per_image", "ms_lowest", "ms_highest"), ("s_per_step", "s_lowest", "s_highest")
 UNITS = {PER_IMAGE: "ms an image", PER_STEP: "s a step"}
-COLUMNS = ("contender", "batch", *PER_IMAGE, *PER_STEP, "images_per_second", "gmac_per_second")
+COLUMNS = ("workload", "contender", "batch", *PER_IMAGE, *PER_STEP, "images_per_second", "gmac_per_second")
 COLUMNS += ("speed", "share_of_floor", "difference", "peak_gb", "memory", "first_call_s", "note")
 AXIS_NAMES = {"batch_size": "images in a batch", "size": "side of the images, pixels", "width": "width factor"}
 
 
 def comparison(found: Sequence[Measured], rates: Rates, training: bool = False) -> list[dict[str, object]]:
-    """One row for each contender and batch size; the first contender is what the others are compared with.
+    """One row for each contender, workload and batch size; a workload's first contender is what its others are compared with.
 
     Args:
         found: from `passes.measure`.
@@ -42,16 +54,17 @@ def comparison(found: Sequence[Measured], rates: Rates, training: bool = False) 
         training: whether these were training steps.
 
     Returns:
-        Rows of: `contender`, `batch`, `ms_per_image` (median), `ms_lowest` and `ms_highest`, or of training steps `s_per_step`, `s_lowest`
-        and `s_highest`; `images_per_second`, `gmac_per_second` (10**9
-        multiply-adds of the network a second), `speed` (images a second over the first contender's), `share_of_floor` (the floor's
-        time over that measured), `peak_gb`, `memory` (over the first contender's), `difference` (of the outputs from the first's,
-        relative to the largest), `first_call_s` and `note`. Without the first contender's figures there is nothing to compare with.
+        Rows of: `workload` (if it has a name), `contender`, `batch`, `ms_per_image` (median), `ms_lowest` and `ms_highest`, or of training
+        steps `s_per_step`, `s_lowest` and `s_highest`; `images_per_second`, `gmac_per_second` (10**9 multiply-adds of the network a
+        second), `speed` (images a second over the first contender's), `share_of_floor` (the floor's time over that measured), `peak_gb`,
+        `memory` (over the first contender's), `difference` (of the outputs from the first's, relative to the largest), `first_call_s` and
+        `note`. Without the first contender's figures there is nothing to compare with.
     """
     rows = []
     for measured in found:
         workload = measured.workload
-        row = {"contender": measured.contender.name, "batch": workload.batch_size}
+        row = {"workload": workload.name} if workload.name else {}
+        row |= {"contender": measured.contender.name, "batch": workload.batch_size}
         if measured.error:
             rows.append({**row, "note": measured.error})
             continue
@@ -100,48 +113,29 @@ def write_machine(path: pathlib.Path, rates: Rates | None, threads: int) -> None
 
 
 @matplotlib.rc_context(reporting.STYLE)
-def bars(rows: Sequence[dict[str, object]], ours: set[str], floors: dict[int, float], title: str, path: pathlib.Path) -> None:
-    """The time of every contender in the unit of the table, one panel for each batch size; a line shows the floor of the network.
+def bars(rows: Sequence[dict[str, object]], ours: set[str], floors: dict[tuple[str, int], float], title: str, path: pathlib.Path) -> None:
+    """The time of every contender in the unit of the table, one panel for each workload and batch size; a line shows the network's floor.
 
     Rows without figures are left out; nothing is drawn if no other is there.
 
     Args:
         rows: from `comparison`.
         ours: names of our own contenders.
-        floors: of each batch size, in the unit of the rows.
+        floors: of each workload's name and batch size, in the unit of the rows.
         title: of the picture.
         path: PNG file to write.
     """
     rows = [row for row in rows if PER_IMAGE[0] in row or PER_STEP[0] in row]
     if not rows:
         return
-    columns = PER_IMAGE if PER_IMAGE[0] in rows[0] else PER_STEP
-    batches = list(dict.fromkeys(row["batch"] for row in rows))
-    most = max(sum(row["batch"] == batch for row in rows) for batch in batches)
-    figure = matplotlib.figure.Figure(figsize=(reporting.WIDTH, (0.3 * most + 0.9) * len(batches) + 0.5), layout="constrained")
-    for axes, batch in zip(figure.subplots(len(batches), 1, squeeze=False)[:, 0], batches, strict=True):
-        shown = sorted((row for row in rows if row["batch"] == batch), key=lambda row: (row["note"] != "", row[columns[0]]))
-        times, lowest, highest = (np.array([row[column] for row in shown]) for column in columns)
-        colors = [_color(row, ours) for row in shown]
-        axes.barh(
-            range(len(shown)),
-            times,
-            color=colors,
-            hatch=[HATCHES[color] for color in colors],
-            edgecolor="0.35",
-            linewidth=0.4,
-            xerr=[times - lowest, highest - times],
-            error_kw={"ecolor": "#222222", "elinewidth": 1},
-        )
-        axes.set_yticks(range(len(shown)), [row["contender"] for row in shown])
-        axes.invert_yaxis()
-        for place, (time, high) in enumerate(zip(times, highest, strict=True)):
-            axes.text(high, place, f"  {_time(time, columns)}", va="center", fontsize=9)
-        axes.axvline(floors[batch], color="black", linewidth=1.2, linestyle=":")
-        axes.annotate("floor in float32", (floors[batch], 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
-        axes.set_xlabel(f"{UNITS[columns]}: median, lowest and highest")
-        axes.set_xlim(0, 1.12 * highest.max())
-        axes.set_title(f"batch {batch}", loc="left")
+    panels: dict[tuple[str, int], list[dict[str, object]]] = {}
+    for row in rows:
+        panels.setdefault((row.get("workload", ""), row["batch"]), []).append(row)
+    heights = [0.3 * len(shown) + 1.1 for shown in panels.values()]
+    figure = matplotlib.figure.Figure(figsize=(reporting.WIDTH, sum(heights) + 0.5), layout="constrained")
+    for axes, key in zip(figure.subplots(len(panels), 1, squeeze=False, height_ratios=heights)[:, 0], panels, strict=True):
+        _panel(axes, panels[key], ours, floors[key])
+        axes.set_title(", ".join(filter(None, (key[0], f"batch {key[1]}"))), loc="left", pad=18)  # above the floor's name
     shown_colors = {_color(row, ours) for row in rows}
     patches = [
         matplotlib.patches.Patch(facecolor=color, hatch=HATCHES[color], edgecolor="0.35", linewidth=0.4, label=label)
@@ -153,8 +147,34 @@ def bars(rows: Sequence[dict[str, object]], ours: set[str], floors: dict[int, fl
     reporting.save_figure(figure, path)
 
 
+def _panel(axes, rows: Sequence[dict[str, object]], ours: set[str], floor: float) -> None:
+    """Draws the bars of one workload, the fastest first and other networks last."""
+    columns = PER_IMAGE if PER_IMAGE[0] in rows[0] else PER_STEP
+    rows = sorted(rows, key=lambda row: (row["note"] != "", row[columns[0]]))
+    times, lowest, highest = (np.array([row[column] for row in rows]) for column in columns)
+    colors = [_color(row, ours) for row in rows]
+    axes.barh(
+        range(len(rows)),
+        times,
+        color=colors,
+        hatch=[HATCHES[color] for color in colors],
+        edgecolor="0.35",
+        linewidth=0.4,
+        xerr=[times - lowest, highest - times],
+        error_kw={"ecolor": "#222222", "elinewidth": 1},
+    )
+    axes.set_yticks(range(len(rows)), [row["contender"] for row in rows])
+    axes.invert_yaxis()
+    for place, (time, high) in enumerate(zip(times, highest, strict=True)):
+        axes.text(high, place, f"  {_time(time, columns)}", va="center", fontsize=9)
+    axes.axvline(floor, color="black", linewidth=1.2, linestyle=":")
+    axes.annotate("floor in float32", (floor, 1), xycoords=("data", "axes fraction"), ha="center", va="bottom", fontsize=9)
+    axes.set_xlabel(f"{UNITS[columns]}: median, lowest and highest")
+    axes.set_xlim(0, 1.12 * highest.max())
+
+
 def _time(value: float, columns: tuple[str, ...]) -> str:
-    return f"{value:.0f}" if columns == PER_IMAGE else f"{value:.2f}"
+    return f"{value:.0f}" if columns == PER_IMAGE else f"{value:#.3g}"
 
 
 @matplotlib.rc_context(reporting.STYLE)

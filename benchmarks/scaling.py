@@ -59,7 +59,7 @@ def growth(structure: str, threads: int, folder: str, passes: int, repeats: int)
         points = [_prepared(structure, threads, folder, {**BASE, axis: value}) for value in values]
         for task, (contender, times) in TASKS.items():
             counts = tuple(times * point.batch_size * point.multiply_adds for point in points)
-            seconds = tuple(measured.median for measured in measure([contender], points, passes, repeats))
+            seconds = tuple(measured.median for measured in measure([(contender, point) for point in points], passes, repeats))
             curves.append(Growth(task, axis, tuple(map(float, values)), seconds, counts))
     return curves
 
@@ -68,6 +68,5 @@ def _prepared(structure: str, threads: int, folder: str, point: dict[str, float]
     place = pathlib.Path(folder) / f"{point['size']}-{point['width']}"
     workload = Workload(structure, threads=threads, folder=str(place), **point)
     if not place.exists():
-        place.mkdir()
         prepare(workload, set())
     return workload

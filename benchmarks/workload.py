@@ -10,9 +10,11 @@ import keras
 import numpy as np
 
 from benchmarks.measure import in_own_process
+from keras_widerresnet.fcn import WideResNetFCN
+from keras_widerresnet.label_maps import IGNORED
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.preprocessing import preprocess_input
-from keras_widerresnet.structures import Structure, find_structure
+from keras_widerresnet.structures import HEAD_FILTERS, Pool, Structure, find_structure, halved, scaled_filters, stage_filters
 from keras_widerresnet.weights.official import parameter_names, to_official
 
 CLASSES = 1000
@@ -20,8 +22,19 @@ SETTLING_IMAGES = 8
 
 
 @dataclasses.dataclass(frozen=True)
+class Convolution:
+    """One convolution of a network: side of its kernel, channels, and sides of the square maps that it reads and writes."""
+
+    kernel: int
+    in_channels: int
+    filters: int
+    in_cells: int
+    out_cells: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Workload:
-    """One network on images of one size.
+    """One network on images of one size: a classifier or, with `classifier_convs`, the release's segmentation network.
 
     Args:
         structure: name or notation of the network.
@@ -30,23 +43,70 @@ class Workload:
         batch_size: number of images per batch.
         threads: number of CPU threads.
         folder: folder to which `prepare` writes the network's files.
+        name: its name in tables of several workloads; empty for one that flags describe.
+        classes: number of classes.
+        downsampling: how the resolution is halved; empty for the structure's own way.
+        output_stride: pixels per cell of a dilated network's last map; None for the structure's own.
+        classifier_convs: number of convolutions in the segmentation head; 0 for a classifier.
     """
 
     structure: str
     width: float
     size: int
     batch_size: int
-    threads: int
-    folder: str
+    threads: int = 1
+    folder: str = ""
+    name: str = ""
+    classes: int = CLASSES
+    downsampling: str = ""
+    output_stride: int | None = None
+    classifier_convs: int = 0
 
     @property
     def record(self) -> Structure:
-        return find_structure(self.structure)
+        return find_structure(self.structure).halved_by(self.downsampling)
+
+    @property
+    def is_segmentation(self) -> bool:
+        return self.classifier_convs > 0
+
+    @property
+    def head_filters(self) -> tuple[int, ...]:
+        """Filters of the segmentation head's convolutions; empty for a classifier."""
+        return (*(scaled_filters(HEAD_FILTERS, self.width),) * (self.classifier_convs - 1), self.classes) if self.is_segmentation else ()
+
+    @property
+    def convolutions(self) -> list[Convolution]:
+        """All convolutions, in the order in which they run."""
+        cells = self.size
+        found = [Convolution(3, 3, stage_filters(self.width)[1][0], cells, cells)]
+        for item in self.record.plan(width=self.width, output_stride=self.output_stride):
+            if isinstance(item, Pool):
+                cells = halved(cells, "ceil") if item.stride > 1 else cells
+                continue
+            before, cells = cells, halved(cells, "stride") if item.stride > 1 else cells
+            channels = (item.in_channels, *item.filters)
+            for index, kernel in enumerate(item.kernels):
+                found.append(Convolution(kernel, *channels[index : index + 2], cells if index else before, cells))
+            if item.projection:  # which reads no other pixels than those that it projects
+                found.append(Convolution(1, item.in_channels, item.filters[-1], cells, cells))
+        for filters in self.head_filters:
+            found.append(Convolution(3, channels[-1], filters, cells, cells))
+            channels = (filters,)
+        return found
 
     @property
     def multiply_adds(self) -> int:
         """Multiply-adds of one image's forward pass."""
-        return self.record.multiply_adds(self.size, classes=CLASSES, width=self.width)
+        total = sum(one.kernel**2 * one.in_channels * one.filters * one.out_cells**2 for one in self.convolutions)
+        return total if self.is_segmentation else total + self.convolutions[-1].filters * self.classes
+
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters."""
+        head = self.convolutions[-len(self.head_filters) :] if self.is_segmentation else []
+        backbone = self.record.parameters(classes=self.classes, width=self.width, include_top=not self.is_segmentation)
+        return backbone + sum((one.kernel**2 * one.in_channels + 1) * one.filters for one in head)
 
     def pixels(self) -> np.ndarray:
         """Returns random images, float32 (batch, size, size, 3), values 0..255."""
@@ -58,7 +118,12 @@ class Workload:
         return preprocess_input(self.pixels())
 
     def labels(self) -> np.ndarray:
-        return np.arange(self.batch_size) % CLASSES
+        """Returns labels, int64: one per image or, in segmentation, one per cell of the last map, a twelfth of which are ignored."""
+        if not self.is_segmentation:
+            return np.arange(self.batch_size) % self.classes
+        cells = self.convolutions[-1].out_cells
+        labels = np.random.default_rng(1).integers(0, self.classes + 1, (self.batch_size, cells, cells))
+        return np.where(labels < self.classes, labels, IGNORED)
 
     def model(self, precision: str = "float32") -> keras.Model:
         """Returns the network with its weights, in float32 or, with `"bfloat16"`, under that mixed-precision policy."""
@@ -72,7 +137,10 @@ class Workload:
 
     def new_model(self) -> keras.Model:
         """Returns the network with random weights."""
-        return WiderResNet(self.record, width=self.width, input_shape=(self.size, self.size, 3), classes=CLASSES)
+        options = {"width": self.width, "input_shape": (self.size, self.size, 3), "classes": self.classes}
+        if not self.is_segmentation:
+            return WiderResNet(self.record, **options)
+        return WideResNetFCN(self.record, classifier_convs=self.classifier_convs, output_stride=self.output_stride, dropout=0.0, **options)
 
     def path(self, name: str) -> pathlib.Path:
         return pathlib.Path(self.folder) / name
@@ -80,6 +148,7 @@ class Workload:
 
 def prepare(workload: Workload, forms: set[str]) -> None:
     """Writes the network, with random weights, and its `forms` (keys of `FORMS`) to the workload's folder."""
+    pathlib.Path(workload.folder).mkdir(parents=True, exist_ok=True)
     for form in ("network", *sorted(forms)):
         in_own_process(FORMS[form], workload)
 
@@ -119,7 +188,7 @@ def write_saved_model(workload: Workload, path: pathlib.Path, *, fold: bool = Tr
     from keras_widerresnet.export.graphs import ClassifierGraph
 
     labels = path.with_suffix(".txt")
-    labels.write_text("".join(f"class {k}\n" for k in range(CLASSES)))
+    labels.write_text("".join(f"class {k}\n" for k in range(workload.classes)))
     graph = ClassifierGraph(inference_network(workload.model(), fold=fold), workload.size, "bicubic", labels, 5, half=half)
     tf.saved_model.save(graph, str(path), signatures=graph.endpoints)
 

@@ -1,4 +1,4 @@
-"""Benchmarks speed and memory: `python scripts/benchmark.py inference|training|memory|input|...`, see docs/performance.md."""
+"""Benchmarks speed and memory: `python scripts/benchmark.py inference|training|memory|run|input|...`, see docs/performance.md."""
 
 import pathlib
 import sys

@@ -86,7 +86,7 @@ SHORTER = {
         *("--depths=1,2", "--widths=0.0625,0.125", "--seeds=1", "--epochs=1", "--steps_per_epoch=1"),
         *("--deep_epochs=1", "--images=2"),
     ),
-    "benchmark": ("--passes=1", "--repeats=1", "--seconds=0.1", "--batch_sizes=1", f"--width={NARROW}", f"--size={_SMALL}"),
+    "benchmark": ("--passes=1", "--repeats=1", "--seconds=0.1", "--batch_sizes=1", "--images=16", f"--width={NARROW}", f"--size={_SMALL}"),
 }
 _SIDES = re.compile(r"^--(scales|sizes)=[\d,]+$")
 STAND_INS = {"imagenet": "classifier", "imagenet-a": "classifier", "imagenet-a1": "classifier", "imagenet-inplace-abn": "classifier"}

@@ -219,10 +219,18 @@ def test_widths_of_a_study_stand_side_by_side(monkeypatch):
 def test_bars_have_the_unit_of_their_table(monkeypatch, columns, said, shown):
     rows = [{"contender": name, "batch": 8, **dict(zip(columns, (2.73, 2.68, 2.99), strict=True)), "note": note} for name, note in
             (("ours", ""), ("theirs", ""), ("another", "another network"))]  # fmt: skip
-    (axes,) = drawn(monkeypatch, lambda: report.bars(rows, {"ours"}, {8: 2.05}, "A", pathlib.Path("unused"))).axes
+    (axes,) = drawn(monkeypatch, lambda: report.bars(rows, {"ours"}, {("", 8): 2.05}, "A", pathlib.Path("unused"))).axes
     assert axes.get_xlabel().startswith(said) and [text.strip() for text in texts_of(axes)[:3]] == [shown] * 3
     assert [bar.get_width() for bar in axes.patches] == [2.73] * 3 and axes.lines[-1].get_xdata()[0] == 2.05
     assert [bar.get_hatch() or "" for bar in axes.patches] == ["", "", "//"]
+
+
+def test_bars_have_a_panel_for_every_workload(monkeypatch):
+    times = dict(zip(report.PER_STEP, (2.73, 2.68, 2.99), strict=True))
+    rows = [{"workload": name, "contender": who, "batch": 8, **times, "note": ""} for name in ("a", "b") for who in ("ours", "theirs")]
+    figure = drawn(monkeypatch, lambda: report.bars(rows, {"ours"}, {("a", 8): 1.0, ("b", 8): 2.0}, "A", pathlib.Path("unused")))
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["a, batch 8", "b, batch 8"]
+    assert [axes.lines[-1].get_xdata()[0] for axes in figure.axes] == [1.0, 2.0] and [len(axes.patches) for axes in figure.axes] == [2, 2]
 
 
 def test_growth_has_markers(monkeypatch):

@@ -12,7 +12,7 @@ from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.resize import center_crop, resize_shorter_side
 from keras_widerresnet.data.resize import test_view as view_in_testing
 from keras_widerresnet.data.sources.arrays import fake
-from keras_widerresnet.data.split import Share
+from keras_widerresnet.data.split import IndexedSplit, Share
 from keras_widerresnet.preprocessing import preprocess_input
 from keras_widerresnet.tasks.classification import batches as pipeline
 from keras_widerresnet.tasks.classification.config import TRAINING_CROPS, Augmentation
@@ -32,6 +32,30 @@ def compiled_once():
             cached = functools.cache(functools.partial(getattr(pipeline, name), state=0))
             patch.setattr(pipeline, name, lambda augmentation, state, cached=cached: cached(augmentation))
         yield
+
+
+@pytest.mark.parametrize("encoded", [True, False])
+def test_alternating_flips(encoded):
+    """Each image is mirrored in every second pass, about half of them in the first, and another half with another seed."""
+    split = fake(64, images=48).train
+    if encoded:
+        files = tf.constant([tf.io.encode_png(split.image(index)).numpy() for index in range(split.size)])
+        split = IndexedSplit(split.labels, lambda index: files[index])
+    upright = {np.asarray(images[0]).tobytes() for images, _ in passes(split, PLAIN, 1)}
+    alternating = dataclasses.replace(PLAIN, flip=True, alternating_flip=True)
+    mirrored = np.array([np.asarray(images[0]).tobytes() not in upright for images, _ in passes(split, alternating, 4)]).reshape(4, -1)
+    order = np.array([np.asarray(images[0], float).sum() for images, _ in passes(split, alternating, 4)]).reshape(4, -1).argsort(1)
+    mirrored = np.take_along_axis(mirrored, order, 1)
+    np.testing.assert_array_equal(mirrored[::2], mirrored[[0, 0]])
+    np.testing.assert_array_equal(mirrored[1::2], ~mirrored[[0, 0]])
+    assert 12 <= mirrored[0].sum() <= 36
+    other = [np.asarray(images[0]).tobytes() not in upright for images, _ in passes(split, alternating, 1, seed=1)]
+    assert 12 <= sum(other) <= 36
+
+
+def passes(split, augmentation, number, seed=0):
+    options = {"classes": 10, "crop_size": 16, "batch_size": 1, "augmentation": augmentation, "seed": seed}
+    return pipeline.train_batches(split, **options).take(number * split.size)
 
 
 @pytest.mark.parametrize("crop", TRAINING_CROPS)

@@ -309,6 +309,7 @@ def test_two_devices_without_synchronisation_differ(step_losses):
         (("--mixed_precision=int8",), "bfloat16"),
         (("--warmup_epochs=90",), "--warmup_epochs must be fewer than the 90 epochs"),
         (("--strategy=multi_worker",), "needs TF_CONFIG on every machine"),
+        (("--alternating_flip", "--noflip"), "--alternating_flip says when images are mirrored"),
         (("--label_smoothing=2",), "--label_smoothing must be between 0 and 1"),
         (("--accumulate_steps=3",), "multiple of the 1 replicas times --accumulate_steps=3"),
         (("--epochs=0",), "--epochs must be at least 1"),

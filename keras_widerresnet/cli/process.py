@@ -10,6 +10,7 @@ import platform
 import subprocess
 import sys
 
+TUNABLES = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 FROZEN_WEIGHTS = "TF_ONEDNN_ASSUME_FROZEN_WEIGHTS"
@@ -31,8 +32,17 @@ def use_onednn() -> None:
     By default TensorFlow does so only where there are AVX-512 VNNI instructions or the like. On other processors its own convolutions
     take about twice as long in training.
     """
-    if platform.machine().lower() in ("x86_64", "amd64"):
-        os.environ.setdefault(ONEDNN, "1")
+    for name, value in _onednn_settings().items():
+        os.environ.setdefault(name, value)
+
+
+def training_environment() -> dict[str, str]:
+    """Returns the environment variables on which the speed of the training commands depends, as they set them where the user did not."""
+    return {TUNABLES: HUGE_PAGES, **_onednn_settings()}
+
+
+def _onednn_settings() -> dict[str, str]:
+    return {ONEDNN: "1"} if platform.machine().lower() in ("x86_64", "amd64") else {}
 
 
 def filter_tensorflow() -> None:
@@ -69,9 +79,9 @@ def restart_with_huge_pages() -> None:
 
     glibc asks the system for them (Linux, glibc 2.35 and newer) if its environment said so before the process began.
     """
-    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    tunables = os.environ.get(TUNABLES, "")
     if sys.platform == "linux" and HUGE_PAGES.partition("=")[0] not in tunables:
-        os.environ["GLIBC_TUNABLES"] = f"{tunables}:{HUGE_PAGES}".lstrip(":")
+        os.environ[TUNABLES] = f"{tunables}:{HUGE_PAGES}".lstrip(":")
         if _filtering:
             started, shown = _filtering
             os.dup2(shown, STDERR)

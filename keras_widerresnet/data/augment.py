@@ -67,6 +67,22 @@ def random_flip(image: tf.Tensor, draw: tf.Tensor) -> tf.Tensor:
     return tf.cond(draw < 0.5, lambda: image, lambda: image[:, ::-1])
 
 
+def alternating_draw(raw: tf.Tensor, number: tf.Tensor, seed: int | tf.Tensor) -> tf.Tensor:
+    """Returns a draw for `random_flip` that mirrors an image in every second pass over the data, half of the images in the first.
+
+    With few passes this shows the network more distinct images than flips at random (Jordan, "94% on CIFAR-10 in 3.29 seconds").
+
+    Args:
+        raw: raw image, from whose bytes the pass is chosen.
+        number: int64 number of the pass.
+        seed: the run's seed.
+    """
+    encoded = raw if raw.dtype == tf.string else tf.io.serialize_tensor(raw)
+    own = tf.strings.to_hash_bucket_fast(encoded, tf.int64.max)
+    draw = uniform([], tf.stack([tf.cast(seed, tf.int64), own]), "flip")
+    return tf.math.floormod(draw + 0.5 * tf.cast(number % 2, tf.float32), 1.0)
+
+
 # Colour steps map a pixel (3,) to pixel · matrix + offset and depend on the image only through its mean colour, so that any sequence of
 # them is one matrix product over the image. `colour` is the (matrix, offset) so far, `mean` the image's mean colour before all steps.
 

@@ -7,7 +7,7 @@ import logging
 import pathlib
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import keras
@@ -135,8 +135,10 @@ def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: thread
             checkpoint,
         ]
     listed = keras.callbacks.CallbackList(listed, model=steps.network, epochs=config.epochs, steps=steps_per_epoch)
-    train_batches = steps.strategy.distribute_datasets_from_function(lambda context: task.train_batches(steps_done, **_part(context)))
-    train_iterator = iter(train_batches)
+    replicas, distributed = steps.strategy.num_replicas_in_sync, steps.strategy.distribute_datasets_from_function
+    train_iterator = iter(distributed(lambda context: task.train_batches(steps_done, **_part(context))))
+    # Made once: tracing its functions takes as long as scoring a few hundred small images.
+    validation_batches = distributed(lambda context: task.validation_batches(replicas, **_part(context)))
     listed.on_train_begin()
     with shown:
         for epoch in range(epochs_done, config.epochs):
@@ -151,7 +153,7 @@ def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: thread
                 if step + 1 < steps_per_epoch:  # after the last step the epoch is first scored, logged and saved
                     _check(steps, step, loss, asked, checkpoint)
             logs = steps.results()
-            logs |= {f"val_{name}": value for name, value in _validate(task, steps, listed).items()}
+            logs |= {f"val_{name}": value for name, value in _validate(task, steps, validation_batches, listed).items()}
             faults.check_finite(logs, int(steps.first_bad.numpy()), int(steps.done.numpy()))
             listed.on_epoch_end(epoch, logs)
             _stop_if_asked(steps, asked, checkpoint)
@@ -185,15 +187,13 @@ def _has_workers(steps: Steps) -> bool:
     return isinstance(steps.strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def _validate(task: Task, steps: Steps, listed) -> dict[str, float]:
+def _validate(task: Task, steps: Steps, batches: Iterable, listed) -> dict[str, float]:
     """Returns the metrics over the validation images, with the averaged weights if there are any."""
-    replicas = steps.strategy.num_replicas_in_sync
     listed.on_test_begin()
     steps.reset_metrics()
-    batches = steps.strategy.distribute_datasets_from_function(lambda context: task.validation_batches(replicas, **_part(context)))
     iterator = iter(batches)
     with steps.averaged_weights():
-        for _ in range(task.validation_steps(replicas)):
+        for _ in range(task.validation_steps(steps.strategy.num_replicas_in_sync)):
             steps.test(iterator)
     results = steps.results()
     listed.on_test_end(results)

@@ -46,11 +46,12 @@ def _quickly_resized(window: tf.Tensor, size: int) -> tf.Tensor:
     return tf.cond(tf.reduce_min(tf.shape(window)[:2]) >= size, area, bicubic)[0]
 
 
-def finish(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+def finish(augmentation: Augmentation) -> Callable[..., tf.Tensor]:
     """Returns the last steps for training images (colour, flip, normalisation), fused into one loop over the pixels: ten times as fast.
 
     Returns:
-        Function from a float32 image (S, S, 3) of values 0..255 and its seed, an int64 pair, to the networks' input.
+        Function to the networks' input from a float32 image (S, S, 3) of values 0..255, its seed, an int64 pair, and its draw for
+        `augment.random_flip`, which is derived from the seed if it is not given.
     """
 
     @tf.function(jit_compile=True)
@@ -58,8 +59,12 @@ def finish(augmentation: Augmentation) -> Callable[[tf.Tensor, tf.Tensor], tf.Te
         image = augment.random_color(image, augmentation.color_jitter, augmentation.lighting, color_draws)
         return normalise(augment.random_flip(image, flip_draw) if augmentation.flip else image)
 
-    # Random numbers are drawn outside, because XLA's differ from TensorFlow's.
-    return lambda image, seed: finished(image, augment.uniform([7], seed, "color"), augment.uniform([], seed, "flip"))
+    def from_seed(image, seed, flip_draw=None):
+        # Random numbers are drawn outside, because XLA's differ from TensorFlow's.
+        draw = augment.uniform([], seed, "flip") if flip_draw is None else flip_draw
+        return finished(image, augment.uniform([7], seed, "color"), draw)
+
+    return from_seed
 
 
 def image_steps(augmentation: Augmentation, state: int) -> list[Callable[[tf.Tensor, tf.Tensor], tf.Tensor]]:
@@ -144,8 +149,9 @@ def train_batches(
         image = training_crop(raw, crop_size, augmentation.crop, image_seed)
         for step in steps:
             image = step(image, image_seed)
+        flip_draw = augment.alternating_draw(raw, position // split.size, run_seed) if augmentation.alternating_flip else None
         label = tf.one_hot(label, classes) * (1 - augmentation.label_smoothing) + augmentation.label_smoothing / classes
-        return position, finishing(image, image_seed), label
+        return position, finishing(image, image_seed, flip_draw), label
 
     def mixed(run_seed, positions, images, labels):
         return mix(images, labels, seed_of(run_seed, positions[0])) if mix else (images, labels)

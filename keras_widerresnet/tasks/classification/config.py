@@ -50,6 +50,9 @@ class Augmentation(BaseAugmentation):
     )
     color_jitter: float = redefined(BaseAugmentation, "color_jitter", 0.4)
     lighting: float = option(0.1, help="standard deviation of PCA lighting noise", group=AUGMENTATION, least=0)
+    alternating_flip: bool = option(
+        False, help="mirror each image in every second pass, half of them in the first, instead of at random", group=AUGMENTATION
+    )
     mixup: float = option(0.0, help="MixUp: alpha of the Beta distribution", group=AUGMENTATION, least=0)
     cutmix: float = option(0.0, help="CutMix: alpha; with MixUp too, each batch gets one of them", group=AUGMENTATION, least=0)
     label_smoothing: float = option(0.0, help="share of each label spread over all classes", group=AUGMENTATION, least=0, most=1)
@@ -58,6 +61,9 @@ class Augmentation(BaseAugmentation):
         check(self)
         if self.random_erasing and self.augmentations != KERAS:
             raise InputError(f"--random_erasing needs --augmentations={KERAS}. Received: {self.augmentations!r}")
+
+        if self.alternating_flip and not self.flip:
+            raise InputError("--alternating_flip says when images are mirrored, --noflip that none are: omit one of them")
 
     @property
     def needs_keras_cv(self) -> bool:
