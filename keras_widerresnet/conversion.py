@@ -10,7 +10,7 @@ import pathlib
 import keras
 import numpy as np
 
-from keras_widerresnet.conversion_config import ConversionConfig, find_convertible
+from keras_widerresnet.conversion_config import FLOAT16, FLOAT32, ConversionConfig, find_convertible
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.fcn import WideResNetFCN
 from keras_widerresnet.files import check_absent, check_room, is_disk_full, reason, replacing
@@ -21,7 +21,7 @@ from keras_widerresnet.units import kernels_at_zero
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.checksums import check_known, checksums, recognise
 from keras_widerresnet.weights.find import converted_name, home
-from keras_widerresnet.weights.keras_file import read_keras_weights
+from keras_widerresnet.weights.keras_file import read_keras_weights, write_halved
 from keras_widerresnet.weights.layers import is_of_backbone, is_of_head
 from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import Original, read_original
@@ -66,7 +66,7 @@ def convert(source: str | pathlib.Path, structure: str | Structure, output: str 
             that is missing, unused or of another shape.
     """
     check_known(source, structure)
-    return _write(source, structure, pathlib.Path(output), width, Facts()).values
+    return _write(source, structure, pathlib.Path(output), width, Facts(), FLOAT32).values
 
 
 def convert_file(config: ConversionConfig) -> tuple[pathlib.Path, int]:
@@ -98,7 +98,7 @@ def convert_named(config: ConversionConfig) -> Converted:
         names = ", ".join(PRETRAINED)
         raise InputError(f"--output is needed with --model={structure}; only published files ({names}) are written to the cache")
     check_absent(output, config.overwrite)
-    converted = _write(source, structure, output, config.width or told.width or 1.0, told)
+    converted = _write(source, structure, output, config.width or told.width or 1.0, told, config.weight_type)
     if config.verify:
         compare(source, output)
     return converted
@@ -106,6 +106,8 @@ def convert_named(config: ConversionConfig) -> Converted:
 
 def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> None:
     """Reads both files again and compares every value; layers after the features that only the source has are ignored.
+
+    What the converted file stores in half precision is compared with the source's values, rounded.
 
     Raises:
         InputError: if the files differ, naming the first layer that is not bit-identical.
@@ -117,7 +119,7 @@ def compare(source: str | pathlib.Path, converted: str | pathlib.Path) -> None:
     compared = found.keys() | {name for name in expected if is_of_backbone(name) or is_used(name)}
     for name in sorted(compared):
         ours, theirs = found.get(name, []), expected.get(name, [])
-        if len(ours) != len(theirs) or not all(map(np.array_equal, ours, theirs)):
+        if len(ours) != len(theirs) or not all(np.array_equal(a, b.astype(a.dtype)) for a, b in zip(ours, theirs, strict=True)):
             raise InputError(f"{str(converted)!r} differs from {str(source)!r} in layer {name}")
 
 
@@ -150,7 +152,9 @@ def _published(source: pathlib.Path, model: str, told_structure: str) -> tuple[P
     return known
 
 
-def _write(source: str | pathlib.Path, structure: str | Structure, output: pathlib.Path, width: float, told: Facts) -> Converted:
+def _write(
+    source: str | pathlib.Path, structure: str | Structure, output: pathlib.Path, width: float, told: Facts, weight_type: str
+) -> Converted:
     if not output.name.endswith(".weights.h5"):
         raise InputError(f"The output's name must end in .weights.h5. Received: {str(output)!r}")
     original = read_original(source)
@@ -166,6 +170,9 @@ def _write(source: str | pathlib.Path, structure: str | Structure, output: pathl
         with replacing(output) as temporary, replacing(sidecar(output)) as beside:
             check_room(temporary, _file_bytes(model))
             model.save_weights(temporary)
+            if weight_type == FLOAT16:
+                with replacing(temporary) as halved:
+                    write_halved(temporary, halved)
             facts.save(beside)
             output.unlink(missing_ok=True)
     except Exception as error:  # h5py raises exceptions of its own

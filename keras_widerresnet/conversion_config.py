@@ -9,6 +9,8 @@ from keras_widerresnet.options import MODEL, OUTPUT, check, did_you_mean, docume
 from keras_widerresnet.structures import Structure, find_structure
 from keras_widerresnet.weights.registry import PRETRAINED
 
+WEIGHT_TYPES = (FLOAT32, FLOAT16) = "float32", "float16"
+
 
 @documented
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,6 +34,7 @@ class ConversionConfig:
     )
     width: float = option(0.0, help="factor for the channels of all stages; 0 for that of the run, or 1", group=MODEL, least=0)
     output: str = option("", help="the .weights.h5 file to write; empty to write a published file to the cache", group=OUTPUT)
+    weight_type: str = option(FLOAT32, help="float16 stores kernels in half precision", group=OUTPUT, choices=WEIGHT_TYPES)
     verify: bool = option(False, help="read both files again afterwards and compare every value", group=OUTPUT)
     overwrite: bool = option(False, help="replace an existing output", group=OUTPUT)
 

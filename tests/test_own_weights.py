@@ -14,10 +14,15 @@ from PIL import Image
 
 import keras_widerresnet as kw
 from keras_widerresnet.cli import main
+from keras_widerresnet.conversion import convert_named
+from keras_widerresnet.conversion_config import ConversionConfig
+from keras_widerresnet.errors import InputError
+from keras_widerresnet.loading import load_network
 from keras_widerresnet.models import find_source
 from keras_widerresnet.protocols import ClassificationProtocol
 from keras_widerresnet.weights import PRETRAINED, find, registry
 from keras_widerresnet.weights.checksums import checksums
+from keras_widerresnet.weights.keras_file import read_keras_weights
 from keras_widerresnet.weights.listing import network_call
 
 STRUCTURE, WIDTH, SIZE = "64-1-1-1-0-0-0-0", 0.125, 32  # trained on smaller images than the structure's
@@ -44,6 +49,36 @@ def converted(run, tmp_path_factory):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         main(["convert", f"--source={run}", f"--output={path}", "--verify"])
     return path, printed.getvalue()
+
+
+def test_kernels_in_half_precision(run, converted, tmp_path):
+    """They are those of the run, rounded; vectors are exact, and the network that loads them computes in float32."""
+    path = tmp_path / "half.weights.h5"
+    main(["convert", f"--source={run}", f"--output={path}", "--verify", "--weight_type=float16"])
+    assert [entry.name for entry in sorted(tmp_path.iterdir())] == ["half.weights.h5", "half.weights.json"]
+    whole, half = read_keras_weights(converted[0]), read_keras_weights(path)
+    assert whole.keys() == half.keys()
+    for name in whole:
+        for exact, stored in zip(whole[name], half[name], strict=True):
+            assert stored.dtype == (np.float16 if exact.ndim > 1 else np.float32)
+            np.testing.assert_array_equal(stored, exact.astype(stored.dtype))
+    saved = sum(2 * array.size for arrays in whole.values() for array in arrays if array.ndim > 1)
+    assert abs(converted[0].stat().st_size - path.stat().st_size - saved) < 8192
+    network = load_network(find_source(str(path)))
+    assert network.get_layer("conv1a").kernel.dtype == "float32"
+    np.testing.assert_array_equal(network.get_layer("conv1a").get_weights()[0], half["conv1a"][0].astype("float32"))
+
+
+def test_a_kernel_beyond_half_precision_is_refused(run, tmp_path):
+    network = keras.models.load_model(run / "final.keras")
+    network.get_layer("conv1a").kernel.assign(network.get_layer("conv1a").kernel * 1e6)
+    network.save(tmp_path / "large.keras")
+    config = ConversionConfig(
+        source=str(tmp_path / "large.keras"), model=STRUCTURE, width=WIDTH, output=str(tmp_path / "half.weights.h5"), weight_type="float16"
+    )
+    with pytest.raises(InputError, match="float16 cannot hold"):
+        convert_named(config)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["large.keras"]
 
 
 @pytest.fixture
