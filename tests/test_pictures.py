@@ -223,8 +223,8 @@ def test_error_and_effective_depth_against_the_budget(monkeypatch):
         assert [label.get_text() for label in axes.get_xticklabels()] == ["6", "12"] and axes.get_xscale() == "log"
         xs = np.log2(np.array([container.lines[0].get_xdata() for container in axes.containers], float))
         assert np.diff(xs, axis=0).min() > 0.05
-    np.testing.assert_allclose(error.containers[0].lines[0].get_ydata(), [100 * (1 / 6 + 0.01), 100 * (1 / 12 + 0.01)])
-    low, high = (cap.get_ydata() for cap in error.containers[0].lines[1])
+    np.testing.assert_allclose(np.array(error.containers[0].lines[0].get_ydata(), float), [100 * (1 / 6 + 0.01), 100 * (1 / 12 + 0.01)])
+    low, high = (np.array(cap.get_ydata(), float) for cap in error.containers[0].lines[1])
     np.testing.assert_allclose(high - low, 2 * 12.7062 * 1.0, rtol=1e-4)  # quantile of t with 1 degree of freedom, times 2 / 2 points
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"{2 + 2 * n} layers, {n} units" for n in (3, 6, 12)]
 
