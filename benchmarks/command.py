@@ -89,7 +89,7 @@ def _comparison(config: BenchmarkConfig, threads: int, table: pathlib.Path | Non
         batch_sizes=_batch_sizes(config),
         threads=threads,
         backend=config.backend,
-        only=tuple(filter(None, config.only.split("|"))),
+        only=config.wanted,
         tried=config.tried,
         passes=config.passes,
         repeats=config.repeats,
@@ -181,7 +181,7 @@ def _whole_run(config: BenchmarkConfig, threads: int, _: object) -> Rows:
         else:
             class_folders.write_generated(path, images, network.size)
         placed = dataclasses.replace(network, threads=threads, folder=folder)
-        return whole_run_speeds(placed, images, config.passes, tuple(filter(None, config.only.split("|"))))
+        return whole_run_speeds(placed, images, config.passes, config.wanted)
 
 
 MEASURES = {

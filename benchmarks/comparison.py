@@ -55,16 +55,15 @@ class Comparison:
         Raises:
             InputError: if no contender is left, or the images are too small for the network.
         """
-        known = {one.name: one for contenders in self._table.values() for one in contenders}
+        table = self._table()
+        known = {one.name: one for contenders in table.values() for one in contenders}
         asked = [one for one in known.values() if not one.is_ours or self.backend in ("all", one.backend)]
-        asked = [one for one in asked if not self.only or any(part in one.name for part in self.only)]
-        found = {one.name for one in installed(asked)}
+        found = {one.name for one in installed(asked, self.only)}
         if not found:
             raise InputError(f"No contender to measure. Contenders are: {', '.join(known)}")
-        chosen = {workload: [one for one in contenders if one.name in found] for workload, contenders in self._table.items()}
+        chosen = {workload: [one for one in contenders if one.name in found] for workload, contenders in table.items()}
         return {workload: contenders for workload, contenders in chosen.items() if contenders}
 
-    @property
     def _table(self) -> dict[Workload, Sequence[Contender]]:
         if not self.structure:
             return {dataclasses.replace(workload, threads=self.threads): names for workload, names in training.WORKLOADS.items()}

@@ -79,6 +79,11 @@ class BenchmarkConfig:
         return bool(self.structure or self.width != 1 or self.size or self.batch_sizes)
 
     @property
+    def wanted(self) -> tuple[str, ...]:
+        """The substrings in `only`."""
+        return tuple(filter(None, self.only.split("|")))
+
+    @property
     def files(self) -> tuple[str, ...]:
         """The JPEG files that `input` reads."""
         return self.what[1:]

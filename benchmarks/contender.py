@@ -14,6 +14,8 @@ from keras_widerresnet.cli import process
 # Environment variables of commands that train, the part of them that concerns any library, and those of commands that only run inference.
 TRAINING = process.training_environment()
 HUGE_PAGES = {process.TUNABLES: process.HUGE_PAGES}
+# glibc then gives freed memory back to the system beyond these sizes only.
+KEPT_MEMORY = {process.TUNABLES: f"{process.HUGE_PAGES}:glibc.malloc.mmap_threshold=4294967296:glibc.malloc.trim_threshold=17179869184"}
 FROZEN_WEIGHTS = {process.FROZEN_WEIGHTS: "1"}
 
 

@@ -50,15 +50,16 @@ def saved_model(workload: Workload) -> Call:
 def torch_eager(workload: Workload, channels_last: bool = True, compiled: bool = False) -> Call:
     import torch
 
+    from benchmarks.torch_network import layout
     from benchmarks.torch_weights import load
 
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    network, images = load(workload).eval().to(memory_format=layout), torch.from_numpy(workload.images())
+    memory_format = layout(channels_last)
+    network, images = load(workload).eval().to(memory_format=memory_format), torch.from_numpy(workload.images())
     network = torch.compile(network) if compiled else network
 
     def call():
         with torch.inference_mode():
-            return network(images.permute(0, 3, 1, 2).contiguous(memory_format=layout)).softmax(-1).numpy()
+            return network(images.permute(0, 3, 1, 2).contiguous(memory_format=memory_format)).softmax(-1).numpy()
 
     return call
 

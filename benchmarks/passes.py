@@ -10,7 +10,7 @@ import os
 import pathlib
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
 import keras
@@ -35,7 +35,16 @@ class Runnable(Protocol):
     def missing_packages(self) -> list[str]: ...
 
 
-AnyRunnable = TypeVar("AnyRunnable", bound=Runnable)
+class Entry(Protocol):
+    """What is measured for a row of a table: its name in messages, and why there are no measurements, empty if there are."""
+
+    error: str
+
+    @property
+    def title(self) -> str: ...
+
+
+AnyRunnable, AnyEntry = TypeVar("AnyRunnable", bound=Runnable), TypeVar("AnyEntry", bound=Entry)
 
 
 @dataclasses.dataclass
@@ -84,21 +93,36 @@ def measure(pairs: Sequence[tuple[Contender, Workload]], passes: int, repeats: i
         repeats: timed calls per pass, after two untimed ones.
     """
     found = [Measured(contender, workload) for contender, workload in pairs]
-    with progress_bar(total=passes * len(found), unit="runs") as bar:
-        for number in range(passes):
-            for measured in found if number % 2 == 0 else reversed(found):
-                bar.set_postfix_str(measured.title)
-                if not measured.error:
-                    _measure_once(measured, repeats)
-                bar.update()
-    for measured in found:
-        if measured.error:
-            logger.warning("%s: %s", measured.title, measured.error)
+    in_passes(found, passes, lambda measured: _measure_once(measured, repeats))
     return found
 
 
-def installed(contenders: Sequence[AnyRunnable]) -> list[AnyRunnable]:
-    """Returns the contenders, or programs, whose packages are installed; logs a warning for each of the rest."""
+def in_passes(entries: Sequence[AnyEntry], passes: int, run_once: Callable[[AnyEntry], None]) -> None:
+    """Runs each entry once a pass, until it has an error, with a progress bar; logs the errors at the end.
+
+    Args:
+        entries: what is measured.
+        passes: number of passes; every second one runs in reverse order, so that drift affects all alike.
+        run_once: adds the measurements of one run to an entry, or sets its error.
+    """
+    with progress_bar(total=passes * len(entries), unit="runs") as bar:
+        for number in range(passes):
+            for entry in entries if number % 2 == 0 else reversed(entries):
+                bar.set_postfix_str(entry.title)
+                if not entry.error:
+                    run_once(entry)
+                bar.update()
+    for entry in entries:
+        if entry.error:
+            logger.warning("%s: %s", entry.title, entry.error)
+
+
+def installed(contenders: Sequence[AnyRunnable], only: Sequence[str] = ()) -> list[AnyRunnable]:
+    """Returns the contenders, or programs, whose packages are installed; logs a warning for each of the rest.
+
+    `only`: substrings of the names of those that are wanted at all; empty for all.
+    """
+    contenders = [contender for contender in contenders if not only or any(part in contender.name for part in only)]
     for contender in contenders:
         if missing := contender.missing_packages():
             logger.warning("%s is skipped: %s not installed", contender.name, " and ".join(missing))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from keras_widerresnet.structures import HEAD_FILTERS, Pool, Structure, Unit, scaled_filters, stage_filters
+from keras_widerresnet.structures import Pool, Structure, Unit, head_filters, stage_filters
 
 BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM = 1.001e-5, 0.9  # those of `units`, which imports Keras
 HEAD_DILATION = 12  # that of `fcn`
@@ -89,7 +89,7 @@ class TorchNetwork(nn.Module):
             setattr(self, self.head, nn.Linear(channels, classes))
             return
         if classifier_convs == 2:
-            filters = scaled_filters(HEAD_FILTERS, width)
+            filters, _ = head_filters(classes, classifier_convs, width)
             self.conv6a = _conv(channels, filters, 3, dilation=HEAD_DILATION, bias=True)
             channels = filters
         setattr(self, self.head, _conv(channels, classes, 3, dilation=HEAD_DILATION, bias=True))

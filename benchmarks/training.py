@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-from benchmarks.contender import HUGE_PAGES, TRAINING, Contender
+from benchmarks.contender import HUGE_PAGES, KEPT_MEMORY, TRAINING, Contender
 from benchmarks.workload import Workload
+from keras_widerresnet import units
 from keras_widerresnet.label_maps import IGNORED
 from keras_widerresnet.tasks.segmentation.loss import MaskedCrossEntropy
 from keras_widerresnet.training.config import RunConfig
@@ -92,6 +93,12 @@ def _network(workload: Workload, config: RunConfig) -> keras.Model:
 def _loss(workload: Workload) -> keras.losses.Loss:
     """Returns the loss of whole labels and the network's outputs, for every Keras backend."""
     return MaskedCrossEntropy() if workload.is_segmentation else keras.losses.SparseCategoricalCrossentropy()
+
+
+def step_with_keras_batch_norm(workload: Workload) -> Call:
+    """Returns the step of `keras-widerresnet train` with Keras' batch norm, in place of ours, for the rest of this process."""
+    units.BatchNormalization = keras.layers.BatchNormalization
+    return our_step(workload)
 
 
 def our_train_on_batch(workload: Workload) -> Call:
@@ -240,6 +247,8 @@ MEMORY = (
 # Each changes one setting of the first.
 TRIED = (
     OURS,
+    Contender("batch norm as separate operations", step_with_keras_batch_norm, TF, environment=TRAINING, is_ours=True),
+    _ours("freed memory is kept", environment=TRAINING | KEPT_MEMORY),
     _ours("pages of 4 kB", environment={name: value for name, value in TRAINING.items() if name not in HUGE_PAGES}),
     _ours("XLA (--jit_compile)", jit_compile=True),
     _ours("without oneDNN", environment=TRAINING | {"TF_ENABLE_ONEDNN_OPTS": "0"}),

@@ -6,7 +6,6 @@ import csv
 import dataclasses
 import functools
 import json
-import logging
 import os
 import pathlib
 import statistics
@@ -17,14 +16,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from benchmarks.contender import missing
-from benchmarks.passes import installed
+from benchmarks.passes import in_passes, installed
 from benchmarks.training import LEARNING_RATE, MOMENTUM, WEIGHT_DECAY
 from benchmarks.workload import Workload
 from keras_widerresnet.errors import InputError
-from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.runs import METRICS_FILE
 
-logger = logging.getLogger(__name__)
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 EPOCHS = 2  # the first of which also compiles
 
@@ -64,6 +61,10 @@ class Timed:
     training: list[float] = dataclasses.field(default_factory=list)
     accuracy: float = 0.0
     error: str = ""
+
+    @property
+    def title(self) -> str:
+        return self.program.name
 
 
 def our_command(workload: Workload, output_dir: str) -> list[str]:
@@ -132,20 +133,10 @@ def whole_run_speeds(workload: Workload, images: int, passes: int, only: Sequenc
     Raises:
         InputError: if no program is left.
     """
-    asked = [program for program in PROGRAMS if not only or any(part in program.name for part in only)]
-    found = [Timed(program) for program in installed(asked)]
+    found = [Timed(program) for program in installed(PROGRAMS, only)]
     if not found:
         raise InputError(f"No program to measure. Programs are: {', '.join(program.name for program in PROGRAMS)}")
-    with progress_bar(total=passes * len(found), unit="runs") as bar:
-        for number in range(passes):
-            for timed in found if number % 2 == 0 else reversed(found):
-                bar.set_postfix_str(timed.program.name)
-                if not timed.error:
-                    _run_once(timed, workload)
-                bar.update()
-    for timed in found:
-        if timed.error:
-            logger.warning("%s: %s", timed.program.name, timed.error)
+    in_passes(found, passes, lambda timed: _run_once(timed, workload))
     return rows(found, workload.batch_size, EPOCHS * images)
 
 

@@ -14,7 +14,7 @@ from keras_widerresnet.fcn import WideResNetFCN
 from keras_widerresnet.label_maps import IGNORED
 from keras_widerresnet.networks import WiderResNet
 from keras_widerresnet.preprocessing import preprocess_input
-from keras_widerresnet.structures import HEAD_FILTERS, Pool, Structure, find_structure, halved, scaled_filters, stage_filters
+from keras_widerresnet.structures import Pool, Structure, find_structure, halved, head_filters, stage_filters
 from keras_widerresnet.weights.official import parameter_names, to_official
 
 CLASSES = 1000
@@ -71,11 +71,6 @@ class Workload:
         return self.classifier_convs > 0
 
     @property
-    def head_filters(self) -> tuple[int, ...]:
-        """Filters of the segmentation head's convolutions; empty for a classifier."""
-        return (*(scaled_filters(HEAD_FILTERS, self.width),) * (self.classifier_convs - 1), self.classes) if self.is_segmentation else ()
-
-    @property
     def convolutions(self) -> list[Convolution]:
         """All convolutions, in the order in which they run."""
         cells = self.size
@@ -90,7 +85,7 @@ class Workload:
                 found.append(Convolution(kernel, *channels[index : index + 2], cells if index else before, cells))
             if item.projection:  # which reads no other pixels than those that it projects
                 found.append(Convolution(1, item.in_channels, item.filters[-1], cells, cells))
-        for filters in self.head_filters:
+        for filters in head_filters(self.classes, self.classifier_convs, self.width) if self.is_segmentation else ():
             found.append(Convolution(3, channels[-1], filters, cells, cells))
             channels = (filters,)
         return found
@@ -104,9 +99,10 @@ class Workload:
     @property
     def parameters(self) -> int:
         """Number of trainable parameters."""
-        head = self.convolutions[-len(self.head_filters) :] if self.is_segmentation else []
-        backbone = self.record.parameters(classes=self.classes, width=self.width, include_top=not self.is_segmentation)
-        return backbone + sum((one.kernel**2 * one.in_channels + 1) * one.filters for one in head)
+        if not self.is_segmentation:
+            return self.record.parameters(classes=self.classes, width=self.width)
+        head = self.record.head_parameters(classes=self.classes, classifier_convs=self.classifier_convs, width=self.width)
+        return self.record.parameters(width=self.width, include_top=False) + head
 
     def pixels(self) -> np.ndarray:
         """Returns random images, float32 (batch, size, size, 3), values 0..255."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers, ops
 
@@ -22,19 +24,8 @@ class BatchNormalization(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if not (training and self.trainable and mask is None and self._is_fusible(inputs)):
             return super().call(inputs, training=training, mask=mask)
-        import tensorflow as tf  # imported here, so that the networks also build with other backends
-
-        none = tf.zeros([0])
-        normalised = tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=tf.convert_to_tensor(ops.cast(self.gamma, "float32")),
-            offset=tf.convert_to_tensor(ops.cast(self.beta, "float32")),
-            mean=none,
-            variance=none,
-            epsilon=self.epsilon,
-            is_training=True,
-        )
-        count = tf.cast(tf.size(inputs) // inputs.shape[-1], "float32")
+        normalised = _fused(self, inputs)
+        count = ops.cast(ops.size(inputs) // inputs.shape[-1], "float32")
         self._average(self.moving_mean, normalised.batch_mean)
         # The operation's variance divides by count - 1, Keras' by count.
         self._average(self.moving_variance, normalised.batch_variance * ((count - 1) / count))
@@ -75,11 +66,15 @@ class FusedBatchNormalization(layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=False, mask=mask)
-        import tensorflow as tf  # imported here, so that saved networks also load with other backends
+        return _fused(self, inputs, (self.moving_mean, self.moving_variance)).y
 
-        statistics = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta, self.moving_mean, self.moving_variance))
-        scale, offset, mean, variance = map(tf.convert_to_tensor, statistics)
-        normalised = tf.raw_ops.FusedBatchNormV3(
-            x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=self.epsilon, is_training=False
-        )
-        return normalised.y
+
+def _fused(layer: layers.BatchNormalization, inputs, statistics: Sequence[keras.Variable] = ()):
+    """Returns the outputs of TensorFlow's fused operation, with the batch's own statistics unless mean and variance are given."""
+    import tensorflow as tf  # imported here, so that the networks also build and load with other backends
+
+    weights = (tf.convert_to_tensor(ops.cast(weight, "float32")) for weight in (layer.gamma, layer.beta, *statistics))
+    scale, offset, mean, variance = weights if statistics else (*weights, tf.zeros([0]), tf.zeros([0]))
+    return tf.raw_ops.FusedBatchNormV3(
+        x=inputs, scale=scale, offset=offset, mean=mean, variance=variance, epsilon=layer.epsilon, is_training=not statistics
+    )

@@ -14,7 +14,7 @@ from keras_widerresnet.enlarge import Enlarge
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import check_beside
 from keras_widerresnet.networks import WiderResNet, check_class_count, checked_shape
-from keras_widerresnet.structures import HEAD_FILTERS, Structure, find_structure, scaled_filters
+from keras_widerresnet.structures import Structure, find_structure, head_filters
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.find import find_weights
 
@@ -83,7 +83,7 @@ def WideResNetFCN(
     )
     x = features.output
     if classifier_convs == 2:
-        filters = HEAD_FILTERS if isinstance(width, Sequence) else scaled_filters(HEAD_FILTERS, width)
+        filters, _ = head_filters(classes, classifier_convs, width)
         x = layers.Activation("relu", name="relu6a")(_head_conv(x, filters, "conv6a"))
     x = finished_logits(_head_conv(x, classes, f"linear{classes}"), stride if upsample else None)
     model = keras.Model(features.input, x, name=name or f"{features.name}_fcn")

@@ -282,9 +282,9 @@ class Structure:
         """Number of batch-norm running statistics (means and variances)."""
         return 2 * sum(self._normalised_channels(width))
 
-    def head_parameters(self, *, classes: int, classifier_convs: int = 2) -> int:
-        """Parameters of the segmentation head at full width: one or two 3x3 convolutions with bias (official release)."""
-        channels = (self._last_channels(1.0), *(HEAD_FILTERS,) * (classifier_convs - 1), classes)
+    def head_parameters(self, *, classes: int, classifier_convs: int = 2, width: float | Sequence[float] = 1.0) -> int:
+        """Parameters of the segmentation head: one or two 3x3 convolutions with bias (official release)."""
+        channels = (self._last_channels(width), *head_filters(classes, classifier_convs, width))
         return sum(9 * cin * cout + cout for cin, cout in itertools.pairwise(channels))
 
     def multiply_adds(
@@ -333,6 +333,12 @@ def halved(size: int, convention: str) -> int:
 def scaled_filters(count: int, width: float) -> int:
     """Returns `count` times `width`, rounded to the nearest multiple of 8, at least 8."""
     return max(8, int(count * width / 8 + 0.5) * 8)
+
+
+def head_filters(classes: int, classifier_convs: int, width: float | Sequence[float] = 1.0) -> tuple[int, ...]:
+    """Returns the filters of the segmentation head's convolutions; a single factor scales all but the last, five scale none of them."""
+    filters = HEAD_FILTERS if isinstance(width, Sequence) else scaled_filters(HEAD_FILTERS, width)
+    return (*(filters,) * (classifier_convs - 1), classes)
 
 
 def stage_filters(width: float | Sequence[float] = 1.0) -> dict[int, tuple[int, ...]]:

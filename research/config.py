@@ -12,7 +12,9 @@ from keras_widerresnet.structures import Structure
 
 MATCHES = ("", "multiply_adds", "parameters")
 STUDY, GRID, TRAINING, ANALYSIS = "Study", "Grid", "Training of each network", "Analysis"
-REFERENCE = pathlib.Path(__file__).resolve().parents[1] / "tests" / "data"
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+RECIPE = _ROOT / "scripts" / "flags" / "study.flags"
+REFERENCE = _ROOT / "tests" / "data"
 
 
 @documented
@@ -42,12 +44,32 @@ class StudyConfig:
         group=GRID,
         choices=MATCHES,
     )
-    seeds: int = option(2, help="runs of each network, with different seeds", group=GRID, least=1)
-    epochs: int = option(2, help="epochs of each run, each of --steps_per_epoch steps", group=TRAINING, least=1)
-    steps_per_epoch: int = option(450, help="steps between two tests", group=TRAINING, least=1)
-    batch_size: int = option(64, help="images per step", group=TRAINING, least=1)
-    learning_rate: float = option(0.1, help="learning rate of the first step; it falls linearly to 0", group=TRAINING, least=0)
-    weight_decay: float = option(5e-4, help="weight decay of kernels and batch-norm scales", group=TRAINING, least=0)
+    seeds: int = option(2, help="runs of each network at each budget, with different seeds", group=GRID, least=1)
+    budgets: tuple[int, ...] = option(
+        (2,), help="epochs of the runs, in increasing order; each has its own run, to the end of the schedule", group=TRAINING, least=1
+    )
+    recipe: str = option(
+        str(RECIPE),
+        help="flag file of the training command: batch size, schedule, decay, augmentation ...; its warm-up takes the same share of every "
+        "budget, its structure, width and crop size do not count",
+        group=TRAINING,
+        repeats=False,  # what it says is part of the settings instead
+    )
+    steps_per_epoch: int = option(0, help="steps of an epoch; 0 for the recipe's, or one pass over the images", group=TRAINING, least=0)
+    learning_rates: tuple[float, ...] = option(
+        (),
+        help="rates in increasing order; of several, each network takes the one with the lowest error on held-out training images after "
+        "the shortest budget. Empty for the recipe's",
+        group=TRAINING,
+        least=0,
+    )
+    validation: float = option(
+        0.1,
+        help="share of the training images held out to choose a learning rate; the other runs train on all",
+        group=TRAINING,
+        least=0,
+        most=1,
+    )
     deep_epochs: int = option(
         8, help="epochs of another run of the deepest, narrowest network, with paths and lesions; 0 for none", group=TRAINING, least=0
     )
@@ -63,14 +85,15 @@ class StudyConfig:
 
     def __post_init__(self):
         check(self)
-        for name in ("depths", "widths"):
+        for name in ("depths", "widths", "budgets", "learning_rates"):
             values = getattr(self, name)
-            if not values or list(values) != sorted(set(values)):
+            if (not values and name != "learning_rates") or list(values) != sorted(set(values)):
                 raise InputError(f"--{name} must be one or more values in increasing order. Received: {','.join(map(str, values))!r}")
         if "n" not in self.structure:
             raise InputError(f"--structure must contain an n, as in 32-0-n-n-n-0-0-0. Received: {self.structure!r}")
-        if self.threshold in (0, 1):
-            raise InputError(f"--threshold must be more than 0 and less than 1. Received: {self.threshold}")
+        for name in ("threshold", "validation"):
+            if getattr(self, name) in (0, 1):
+                raise InputError(f"--{name} must be more than 0 and less than 1. Received: {getattr(self, name)}")
         for depth in self.depths:
             self.built(depth)
 

@@ -1,4 +1,4 @@
-"""The picture of a study."""
+"""The pictures of a study."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from keras_widerresnet.colors import LINES, MARKERS
 from keras_widerresnet.reporting import STYLE, WIDTH, plain_log_ticks, save_vector_figure
 from research.cells import Cell
+from research.ranking import CONFIDENCE, half_width
 
 APART = 0.15  # between the widths' points of one depth, as a share of a doubling
 
@@ -52,6 +53,43 @@ def study(cells: Sequence[Cell], path: pathlib.Path) -> None:
     for axes in (by_depth, by_cost, effective):
         axes.grid(alpha=0.3)
     figure.legend(*effective.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    save_vector_figure(figure, path)
+
+
+@matplotlib.rc_context(STYLE)
+def budgets(cells: Sequence[Cell], path: pathlib.Path) -> None:
+    """Error with its interval, and effective depth from the lowest to the highest seed, against the budget; a line for each depth.
+
+    Each row of the grid has a row of panels. Points of one budget stand side by side, so that none hides another.
+    """
+    rows, layers = sorted({cell.row for cell in cells}), sorted({cell.layers for cell in cells})
+    figure = matplotlib.figure.Figure(figsize=(WIDTH, 0.6 + 3.2 * len(rows)), layout="constrained")
+    for panels, row in zip(figure.subplots(len(rows), 2, squeeze=False), rows, strict=True):
+        for index, (depth, color, marker) in enumerate(zip(layers, itertools.cycle(LINES), itertools.cycle(MARKERS), strict=False)):
+            line = [cell for cell in cells if (cell.row, cell.layers) == (row, depth)]
+            aside = 2.0 ** (APART / 2 * (index - (len(layers) - 1) / 2))
+            at = [aside * cell.budget for cell in line]
+            depths = np.array([cell.depths for cell in line])
+            look = {"fmt": f"{marker}-", "color": color, "capsize": 3, "markersize": 5, "linewidth": 1.2}
+            look["label"] = f"{depth} layers, {line[0].units} units"
+            halves = np.nan_to_num([100 * half_width(cell.errors) for cell in line])
+            panels[0].errorbar(at, [100 * cell.error for cell in line], halves, **look)
+            panels[1].errorbar(at, depths.mean(axis=1), _whiskers(depths), **look)
+        of_row = f", row of width {row:g}" if len(rows) > 1 else ""
+        interval = f" (whiskers: {CONFIDENCE:.0%} interval)" if len(cells[0].errors) > 1 else ""
+        panels[0].set(ylabel="test error, %", title=f"Test error{of_row}{interval}")
+        panels[1].set(ylabel="units", title=f"Effective depth{of_row}" + (" (lowest – highest)" if interval else ""))
+        panels[1].set_ylim(bottom=0)
+        for axes in panels:
+            axes.set_xscale("log", base=2)
+            ticks = sorted({cell.budget for cell in cells})
+            axes.set_xticks(ticks, map(str, ticks))
+            axes.set_xlabel("epochs")
+            axes.minorticks_off()
+            axes.margins(x=0.12)
+            axes.grid(alpha=0.3)
+    handles = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=min(4, len(layers)), frameon=False)
     save_vector_figure(figure, path)
 
 

@@ -2,177 +2,135 @@
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import json
+import math
 import os
 import pathlib
 import queue
 import subprocess
-import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-
-import numpy as np
 
 from keras_widerresnet.errors import InputError, RunStopped
 from keras_widerresnet.progress import progress_bar
-from keras_widerresnet.runs import FINAL_FILE, REPORT_FILE, Run
-from keras_widerresnet.structures import Structure
-from keras_widerresnet.tasks.classification.data import load_data
+from keras_widerresnet.runs import REPORT_FILE, Run
+from keras_widerresnet.tasks.classification.config import TrainingConfig
 from keras_widerresnet.training import faults
-from keras_widerresnet.training.config import NO_VALIDATION
+from research.cells import Tuning
 from research.config import StudyConfig
+from research.plan import PASSES, Point, commands, folders, points, read_recipe, recipe_settings, training_cost, tuning_points
 
-PROGRAM = (sys.executable, "-m", "keras_widerresnet")
-_WIDTHS = np.arange(1, 129) / 64
-_SETTINGS_FILE = "settings.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """One run: a network of the grid and a seed; `row` is the width that names its row of the grid."""
-
-    depth: int
-    row: float
-    width: float
-    seed: int
-    is_deep: bool = False
-
-    @property
-    def name(self) -> str:
-        return "deep-narrow" if self.is_deep else f"n{self.depth}-w{self.row:g}-s{self.seed}"
-
-
-@functools.cache
-def classes_of(data: str) -> int:
-    """Returns the number of classes of a data set, which is part of the costs."""
-    return load_data(data, verify=False).classes
-
-
-def cost(structure: Structure, width: float, of: str, classes: int = 10) -> float:
-    """Returns the multiply-adds per image, or the parameters, of a network with that many classes."""
-    count = structure.parameters if of == "parameters" else structure.multiply_adds
-    return float(count(classes=classes, width=width))
-
-
-def points(config: StudyConfig) -> list[Point]:
-    """Returns all runs, the most expensive first, so that the processes finish at about the same time."""
-    found, classes = [], classes_of(config.data)
-    for row in config.widths:
-        target = cost(config.built(config.depths[-1]), row, config.match, classes)
-        for depth in config.depths:
-            structure = config.built(depth)
-            width = min(_WIDTHS, key=_distance(structure, config.match, classes, target)) if config.match else row
-            found += [Point(depth, row, float(width), seed) for seed in range(config.seeds)]
-    found.sort(key=lambda point: -cost(config.built(point.depth), point.width, "multiply_adds", classes))
-    deep = [Point(config.depths[-1], config.widths[0], config.widths[0], 0, is_deep=True)] if config.deep_epochs else []
-    return deep + found
-
-
-def _distance(structure: Structure, of: str, classes: int, target: float) -> Callable[[float], float]:
-    """Returns the distance of the cost at a width from the target, as a function of the width."""
-    return lambda width: abs(np.log(cost(structure, width, of, classes) / target))
-
-
-def commands(config: StudyConfig, point: Point) -> tuple[list[str], list[str]]:
-    """Returns the commands that train and analyse a point."""
-    run, analysis = folders(config, point)
-    trained = {
-        "data": config.data,
-        "structure": str(config.built(point.depth)),
-        "width": point.width,
-        "crop": "padded",
-        "color_jitter": 0,
-        "lighting": 0,
-        "epochs": config.deep_epochs if point.is_deep else config.epochs,
-        "steps_per_epoch": config.steps_per_epoch,
-        "batch_size": config.batch_size,
-        "learning_rate": config.learning_rate,
-        "weight_decay": config.weight_decay,
-        "seed": point.seed,
-        "validation": NO_VALIDATION,
-        "verify_images": "false",
-        "resume": "true",
-        "output_dir": run,
-    }
-    measured = {"data": config.data, "images": config.images, "threshold": config.threshold, "output_dir": analysis}
-    if not point.is_deep:
-        measured |= {"path_images": 0, "lesion_images": 0}
-    return [*PROGRAM, "train", *_flags(trained)], [*PROGRAM, "analyze", str(run / FINAL_FILE), *_flags(measured)]
-
-
-def folders(config: StudyConfig, point: Point) -> tuple[pathlib.Path, pathlib.Path]:
-    """Returns the run directory of a point and the folder of its analysis."""
-    root = pathlib.Path(config.output_dir)
-    return root / "runs" / point.name, root / "analysis" / point.name
-
-
-def _flags(values: dict[str, object]) -> list[str]:
-    return [f"--{name}={value}" for name, value in values.items()]
+SETTINGS_FILE = "settings.json"
 
 
 def run_study(config: StudyConfig) -> None:
-    """Trains and analyses every point that is not finished yet; shows a progress bar over the runs.
+    """Trains and analyses every point that is not finished yet, after the choice of learning rates; shows a progress bar.
 
     Raises:
-        InputError: if the folder contains a study with other settings.
+        InputError: if the folder contains a study with other settings, or every learning rate of a network is too high.
         RunStopped: if a run fails, or on SIGTERM; the same command resumes the study.
     """
-    root = pathlib.Path(config.output_dir)
-    _claim(root, config)
-    waiting = [point for point in points(config) if not (folders(config, point)[1] / REPORT_FILE).is_file()]
+    root, recipe = pathlib.Path(config.output_dir), read_recipe(config)
+    _claim(root, config, recipe)
+    trials, runs = ([one for one in some if not _is_done(config, one)] for some in (tuning_points(config), points(config)))
+    costs = {point: training_cost(config, recipe, point) for point in (*trials, *runs)}
+    print(
+        f"{len(costs)} runs are left, {len(trials)} of them to choose learning rates: {sum(costs.values()):.3g} multiply-adds of training "
+        f"({PASSES} forward passes a step)"
+    )
     cores: queue.SimpleQueue = queue.SimpleQueue()
     for share in _core_shares(config.processes):
         cores.put(share)
     running: set[subprocess.Popen] = set()
     stopping = threading.Event()
 
-    def work(point: Point) -> None:
-        for command in commands(config, point):
+    def work(point: Point, rate: float) -> None:
+        for command in commands(config, recipe, point, rate):
             if not stopping.is_set():
-                _run(command, root / "logs" / f"{point.name}.log", running)
+                _run(command, root / "logs" / f"{point.name}.log", running, None if point.rate is None else _diverged_file(config, point))
 
     with (
         faults.termination() as asked,
-        progress_bar(desc="study", total=len(waiting), unit="runs") as bar,
+        progress_bar(desc="study", total=sum(map(_giga, costs.values())), unit="G multiply-adds", smoothing=0) as bar,
         ThreadPoolExecutor(config.processes, initializer=lambda: _keep_to(cores.get())) as pool,
     ):
-        pending = {pool.submit(work, point) for point in waiting}
-        try:
+
+        def finish(some: Sequence[Point], rates: Mapping[tuple[float, int], float]) -> None:
+            pending = {pool.submit(work, one, rates[one.row, one.depth] if one.rate is None else one.rate): one for one in some}
             while pending:
-                done, pending = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
+                done, _ = wait(pending, timeout=1, return_when=FIRST_COMPLETED)
                 if asked.is_set():  # checked first: runs that also received the signal have failed because of it
                     raise RunStopped("Stopped by SIGTERM: run the same command again to resume", faults.TERMINATED)
                 for one in done:
                     one.result()
-                    bar.update()
+                    bar.update(_giga(costs[pending.pop(one)]))
+
+        try:
+            finish(trials, {})
+            finish(runs, chosen_rates(config, recipe))
         finally:
             stopping.set()
-            for one in pending:
-                one.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
             for process in list(running):
                 process.terminate()
 
 
-def _claim(root: pathlib.Path, config: StudyConfig) -> None:
+def chosen_rates(config: StudyConfig, recipe: TrainingConfig) -> dict[tuple[float, int], float]:
+    """Returns (row, depth) -> learning rate, for each network of a study whose rates have been tried."""
+    (only,) = config.learning_rates if len(config.learning_rates) == 1 else (recipe.learning_rate,)
+    rates = {(point.row, point.depth): only for point in points(config)}
+    return rates | {network: tuning.chosen for network, tuning in read_tunings(config).items()}
+
+
+def read_tunings(config: StudyConfig) -> dict[tuple[float, int], Tuning]:
+    """Returns (row, depth) -> the learning rates that were tried, from the finished runs; empty if there was no choice."""
+    groups: dict[tuple[float, int], list[Point]] = {}
+    for point in tuning_points(config):
+        groups.setdefault((point.row, point.depth), []).append(point)
+    found = {}
+    for (row, depth), group in sorted(groups.items()):
+        errors = [math.inf if _diverged_file(config, one).is_file() else final_error(folders(config, one)[0]) for one in group]
+        found[row, depth] = Tuning(row, group[0].width, config.built(depth).depth, config.learning_rates, tuple(errors))
+    return found
+
+
+def _giga(multiply_adds: float) -> int:
+    return max(1, round(multiply_adds / 1e9))
+
+
+def _is_done(config: StudyConfig, point: Point) -> bool:
+    run, analysis = folders(config, point)
+    if point.rate is None:
+        return (analysis / REPORT_FILE).is_file()
+    return (run / REPORT_FILE).is_file() or _diverged_file(config, point).is_file()
+
+
+def _diverged_file(config: StudyConfig, point: Point) -> pathlib.Path:
+    """Returns the file that says that the loss of a run that tries a learning rate diverged."""
+    return pathlib.Path(config.output_dir) / "logs" / f"{point.name}.diverged"
+
+
+def _claim(root: pathlib.Path, config: StudyConfig, recipe: TrainingConfig) -> None:
     """Creates the folder; rejects one with other settings."""
-    settings = json.dumps(config.settings(), indent=2) + "\n"
-    file = root / _SETTINGS_FILE
+    settings = json.dumps({**config.settings(), "recipe": recipe_settings(recipe)}, indent=2) + "\n"
+    file = root / SETTINGS_FILE
     if root.exists() and (any(root.iterdir()) if not file.is_file() else file.read_text() != settings):
-        raise InputError(f"{str(root)!r} exists and is not a study with these settings ({_SETTINGS_FILE}): choose another --output_dir")
+        raise InputError(f"{str(root)!r} exists and is not a study with these settings ({SETTINGS_FILE}): choose another --output_dir")
     for folder in ("runs", "analysis", "logs"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     file.write_text(settings)
 
 
-def _run(command: list[str], log: pathlib.Path, running: set[subprocess.Popen]) -> None:
+def _run(command: list[str], log: pathlib.Path, running: set[subprocess.Popen], diverged: pathlib.Path | None) -> None:
+    """Runs a command; if its loss diverges that is an error, or noted in the file `diverged`."""
     with log.open("a") as file, subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT) as process:
         running.add(process)
         code = process.wait()
         running.discard(process)
-    if code:
+    if code == faults.DIVERGED and diverged:
+        diverged.touch()
+    elif code:
         raise RunStopped(f"{log.stem} failed with exit code {code}, see {log}: {log.read_text().strip().splitlines()[-1:]}")
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
 from research.config import StudyConfig
+from research.plan import read_recipe
 
 
 def check(config: StudyConfig) -> None:
-    """Raises `InputError` if the runs could not read the data."""
+    """Raises `InputError` if the runs could not read the data or the recipe."""
     parse_name(config.data, CLASSIFICATION)
+    read_recipe(config)
 
 
 def run(config: StudyConfig) -> None:

@@ -83,8 +83,8 @@ SHORTER = {
     "analyze": ("--images=2", "--path_images=2", "--path_samples=1", "--lesion_images=8", "--lesion_samples=1"),
     "load-test": ("--requests=4", "--concurrency=2"),
     "study_depth": (
-        *("--depths=1,2", "--widths=0.0625,0.125", "--seeds=1", "--epochs=1", "--steps_per_epoch=1"),
-        *("--deep_epochs=1", "--images=2"),
+        *("--depths=1,2", "--widths=0.0625,0.125", "--seeds=1", "--budgets=1", "--steps_per_epoch=1"),
+        *("--learning_rates=0.1", "--deep_epochs=1", "--images=2"),
     ),
     "benchmark": ("--passes=1", "--repeats=1", "--seconds=0.1", "--batch_sizes=1", "--images=16", f"--width={NARROW}", f"--size={_SMALL}"),
 }

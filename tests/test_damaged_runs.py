@@ -31,7 +31,7 @@ from keras_widerresnet.tasks.classification.network import load_classifier
 from keras_widerresnet.tasks.classification.report import _report
 from keras_widerresnet.tasks.segmentation.config import SegmentationConfig
 from research.config import StudyConfig
-from research.study import classes_of, cost, points
+from research.plan import cost, points, sizes_of
 
 STRUCTURE = "28-0-1-1-0-0-0-0"
 FLAGS = ["--data=digits", f"--structure={STRUCTURE}", "--width=0.0625", "--epochs=2", "--validation=none"]
@@ -305,15 +305,15 @@ def test_an_image_of_a_part_of_shards_is_that_of_its_order(shards):
 
 def test_a_study_counts_the_classes_of_its_data(tmp_path, monkeypatch):
     """A classifier of many classes is most of every network of a row: the shallow ones need less of a width to match the deepest."""
-    classes_of.cache_clear()
-    assert classes_of("digits") == 10
+    sizes_of.cache_clear()
+    assert sizes_of("digits") == (10, 1437)
     config = StudyConfig(
         output_dir=str(tmp_path), data="digits", match="parameters", widths=(0.0625,), depths=(1, 8), seeds=1, deep_epochs=0
     )
     structure = config.built(8)
     kept = {}
     for classes in (10, 20_000):
-        monkeypatch.setattr("research.study.classes_of", lambda data, classes=classes: classes)
+        monkeypatch.setattr("research.plan.sizes_of", lambda data, classes=classes: (classes, 100))
         kept[classes] = next(point.width for point in points(config) if point.depth == 1)
         network = kw.WiderResNet(structure, width=0.0625, classes=classes)
         assert cost(structure, 0.0625, "parameters", classes) == sum(int(np.prod(weight.shape)) for weight in network.trainable_weights)

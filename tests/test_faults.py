@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from test_training import ENVIRONMENT, QUICK, RUN, command, metrics, refused, trained, trained_here, undisturbed
 
+from keras_widerresnet.training import faults
+
 
 def started(output_dir, log, *flags):
     with open(log, "wb") as file:
@@ -60,7 +62,7 @@ def test_terminated_at_the_end_of_an_epoch_loses_no_row(tmp_path):
 def test_loss_that_is_no_number_stops_the_run_and_keeps_the_good_checkpoint(tmp_path, capsys, monkeypatch):
     """A rate that explodes: the message says which step, and a checkpoint of a finite loss, if any, is the last one."""
     flags = (f"--output_dir={tmp_path / 'run'}", *QUICK, "--epochs=3", "--learning_rate=1e20")
-    line = refused(capsys, monkeypatch, "train", *flags, code=1)
+    line = refused(capsys, monkeypatch, "train", *flags, code=faults.DIVERGED)
     assert "The loss of step" in line and "is NaN or infinite. The last good checkpoint is kept" in line
     step = int(line.split("The loss of step ")[1].split()[0])
     assert 1 <= step < 10

@@ -206,13 +206,27 @@ def test_names_beside_lines_are_moved_as_little_as_may_be():
 
 
 def test_widths_of_a_study_stand_side_by_side(monkeypatch):
-    cells = [Cell(w, w, n, 8, n * 10**6, 1, (0.4, 0.42), (3, 3)) for w in (0.0625, 0.125, 0.25) for n in (3, 6, 12)]
+    cells = [Cell(w, w, n, 8, n * 10**6, 1, (0.4, 0.42), (3, 3), 2, 0.1) for w in (0.0625, 0.125, 0.25) for n in (3, 6, 12)]
     figure = drawn(monkeypatch, lambda: research_figures.study(cells, pathlib.Path("unused")))
     effective = figure.axes[2]
     lines = [container.lines[0] for container in effective.containers]
     xs = np.log2(np.array([line.get_xdata() for line in lines], float))
     assert np.diff(xs, axis=0).min() > 0.1 and len({line.get_marker() for line in lines}) == 3
     assert least_difference([to_rgb(line.get_color()) for line in lines]) > 17
+
+
+def test_error_and_effective_depth_against_the_budget(monkeypatch):
+    cells = [Cell(0.1, 0.1, n, 2 + 2 * n, 1, 1, (1 / e, 1 / e + 0.02), (n, n + 1), e, 0.1) for n in (3, 6, 12) for e in (6, 12)]
+    figure = drawn(monkeypatch, lambda: research_figures.budgets(cells, pathlib.Path("unused")))
+    error, effective = figure.axes
+    for axes in (error, effective):
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["6", "12"] and axes.get_xscale() == "log"
+        xs = np.log2(np.array([container.lines[0].get_xdata() for container in axes.containers], float))
+        assert np.diff(xs, axis=0).min() > 0.05
+    np.testing.assert_allclose(np.array(error.containers[0].lines[0].get_ydata(), float), [100 * (1 / 6 + 0.01), 100 * (1 / 12 + 0.01)])
+    low, high = (np.array(cap.get_ydata(), float) for cap in error.containers[0].lines[1])
+    np.testing.assert_allclose(high - low, 2 * 12.7062 * 1.0, rtol=1e-4)  # quantile of t with 1 degree of freedom, times 2 / 2 points
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [f"{2 + 2 * n} layers, {n} units" for n in (3, 6, 12)]
 
 
 @pytest.mark.parametrize(("columns", "said", "shown"), [(report.PER_STEP, "s a step", "2.73"), (report.PER_IMAGE, "ms an image", "3")])

@@ -1,8 +1,8 @@
 import dataclasses
 import io
 import pathlib
+import shutil
 import struct
-import tarfile
 import zlib
 
 import numpy as np
@@ -383,8 +383,7 @@ def test_shapes():
 
 @pytest.mark.skipif(not CAMVID.is_file(), reason=f"CamVid is not at {CAMVID}")
 def test_camvid(tmp_path):
-    with tarfile.open(CAMVID) as tar:
-        tar.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(CAMVID, tmp_path)
     root = next(path.parent for path in tmp_path.rglob("trainannot"))
     data = load_segmentation_data(f"pairs:{root},classes=11,ignore=11")
     assert (data.train.size, data.test.size, data.classes) == (367, 233, 11)

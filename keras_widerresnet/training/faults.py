@@ -15,6 +15,7 @@ from keras_widerresnet.files import is_disk_full
 
 TERMINATED = 128 + signal.SIGTERM  # the exit code that shells report
 WORKER_LOST = 75  # EX_TEMPFAIL of sysexits.h: the command should be restarted
+DIVERGED = 70  # so that a search of learning rates tells a rate that is too high from a run that failed
 RESUME = "the same command with --resume continues from the last checkpoint"
 
 
@@ -60,5 +61,6 @@ def check_finite(values: dict[str, float], first_bad_step: int, step: int) -> No
         when = f"The loss of step {first_bad_step}" if first_bad_step >= 0 else f"The test loss after step {step - 1}"
         raise RunStopped(
             f"{when} is NaN or infinite. The last good checkpoint is kept. A lower --learning_rate, a longer --warmup_epochs or "
-            f"--mixed_precision=bfloat16 instead of float16 may help, in a new --output_dir"
+            f"--mixed_precision=bfloat16 instead of float16 may help, in a new --output_dir",
+            DIVERGED,
         )

@@ -125,6 +125,7 @@ class Steps:
 
     def _train_replica(self, images, labels):
         gradients, updated, losses, outputs = self._accumulated(images, labels)
+        losses = _nan_if_spoiled(losses, updated)
         for variable, value in zip(self.state, updated, strict=True):
             if variable.dtype.startswith("float"):
                 variable.assign(value)
@@ -171,6 +172,14 @@ class Steps:
         self.loss.update_state(self.test_losses(labels, outputs), sample_weight=weights)
         for metric in self.metrics[1:]:
             metric.update_state(labels, outputs, sample_weight=weights)
+
+
+def _nan_if_spoiled(losses: tf.Tensor, state: Sequence[tf.Tensor]) -> tf.Tensor:
+    """Returns the losses, or NaN if running statistics are NaN or infinite: batch norm merged with ReLU (oneDNN) turns NaN into 0."""
+    sums = [tf.reduce_sum(tf.cast(value, tf.float32)) for value in map(tf.convert_to_tensor, state) if value.dtype.is_floating]
+    if not sums:
+        return losses
+    return tf.where(tf.math.is_finite(tf.add_n(sums)), losses, tf.constant(float("nan"), losses.dtype))
 
 
 def _assign_local(variable, value) -> None:

@@ -61,7 +61,6 @@ class Augmentation(BaseAugmentation):
         check(self)
         if self.random_erasing and self.augmentations != KERAS:
             raise InputError(f"--random_erasing needs --augmentations={KERAS}. Received: {self.augmentations!r}")
-
         if self.alternating_flip and not self.flip:
             raise InputError("--alternating_flip says when images are mirrored, --noflip that none are: omit one of them")
 
