@@ -101,6 +101,7 @@ class Facts:
         class_names: names in order; empty if unknown.
         classifier_activation: activation of a classifier's outputs.
         classifier_stride: output stride of a classification network; None for the structure's own.
+        crop_size: side of the images on which it was trained; 0 for the structure's own, or if unknown.
     """
 
     structure: str = ""
@@ -113,6 +114,7 @@ class Facts:
     class_names: tuple[str, ...] = ()
     classifier_activation: str = "softmax"
     classifier_stride: int | None = None
+    crop_size: int = 0
 
     def save(self, path: pathlib.Path) -> None:
         """Writes the sidecar of a `.weights.h5` file to `path`, its final or a temporary name."""
@@ -149,6 +151,11 @@ class Source:
     @property
     def structure(self) -> Structure | None:
         return find_structure(self.facts.structure) if self.facts.structure else None
+
+    @property
+    def crop_size(self) -> int:
+        """Side of the images on which the network was trained or, if that is unknown, its structure's; 0 if both are unknown."""
+        return self.facts.crop_size or (self.structure.crop_size if self.structure else 0)
 
     def check_is_no_saved_model(self, why: str = "which this command does not accept") -> None:
         """Raises `InputError` for a SavedModel, whose graph is frozen; `why` is the reason to state in the message."""
@@ -243,6 +250,8 @@ def _pretrained(name: str, model: str) -> Source:
     record = imagenet_record(structure) if name == IMAGENET else PRETRAINED[name]
     facts = Facts(
         structure=model or record.structure,
+        width=record.width,
+        crop_size=record.crop_size,
         pool_padding=record.pool_padding or record.tested_pool_padding,
         activation=record.activation,
         task=SEGMENTATION if record.classifier_convs else CLASSIFICATION,
@@ -256,6 +265,8 @@ def _pretrained(name: str, model: str) -> Source:
 
 
 def _published_class_names(record: Pretrained) -> tuple[str, ...]:
+    if record.class_names:
+        return record.class_names
     if record.classes == len(imagenet_classes()):
         return tuple(name for _, name in imagenet_classes())
     benchmark = record.name.split("-")[0]
@@ -305,6 +316,7 @@ def _facts_of_run(run: Run) -> Facts:
     return Facts(
         structure=structure,
         width=run.number("width", 1),
+        crop_size=int(run.number("crop_size", 0)),
         pool_padding=run.flags.get("pool_padding", ""),
         task=run.task,
         classes=len(run.class_names) or None,
@@ -334,6 +346,8 @@ def _read_sidecar(weights: pathlib.Path) -> Facts:
             find_structure(facts.structure)
         if not isinstance(facts.width, (int, float, type(None))):
             raise TypeError(f"width is {facts.width!r}")
+        if not isinstance(facts.crop_size, int) or facts.crop_size < 0:
+            raise TypeError(f"crop_size is {facts.crop_size!r}")
         return facts
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is not a valid description of the network of {weights.name}: {first_line(error)}") from None

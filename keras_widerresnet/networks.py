@@ -18,26 +18,28 @@ from keras_widerresnet.pyramid import DEEPEST, FeatureNetwork, pyramid_layers
 from keras_widerresnet.structures import POOL_PADDINGS, STRUCTURES, Structure, Unit, find_structure, stage_filters
 from keras_widerresnet.weights.assign import assign_weights
 from keras_widerresnet.weights.find import find_weights
+from keras_widerresnet.weights.registry import PRETRAINED, Pretrained
 
 POOLINGS = (None, "avg", "max")
+CLASSES = 1000  # of ImageNet
 IMAGE_CHANNELS = (1, 3, 4)  # grey, RGB, RGB with alpha
 
 
 def WiderResNet(
-    structure: str | Structure,
+    structure: str | Structure | None = None,
     include_top: bool = True,
     weights: str | pathlib.Path | None = None,
     input_tensor: keras.KerasTensor | None = None,
     input_shape: tuple[int | None, int | None, int] | None = None,
     pooling: str | None = None,
-    classes: int = 1000,
+    classes: int | None = None,
     classifier_activation: str | None = "softmax",
     name: str | None = None,
     *,
     output_stride: int | None = None,
     pool_padding: str = "ceil",
     dropout: float | tuple[float, float] = 0.0,
-    width: float | Sequence[float] = 1.0,
+    width: float | Sequence[float] | None = None,
     downsampling: str | Sequence[str] | None = None,
     activation: str = "relu",
     frozen_batch_norm: bool = False,
@@ -47,7 +49,8 @@ def WiderResNet(
 
     Args:
         structure: a `Structure`, a key of `structures.STRUCTURES` (`"A"`, `"A1"`, ...), or the paper's notation
-            `"S-n1-n2-n3-n4-n5-n6-n7"`, e.g. `"112-1-1-1-1-9-1-1"`.
+            `"S-n1-n2-n3-n4-n5-n6-n7"`, e.g. `"112-1-1-1-1-9-1-1"`; None for that of `weights`, which must then be a name of
+            `weights.PRETRAINED`.
         include_top: whether to include global average pooling and the `linear{classes}` classifier; without them the network ends in
             `bn7` and ReLU, with output (batch, H / output stride, W / output stride, 4096).
         weights: None (random initialisation as in the release); `"imagenet"` for the official weights of Models A and A1, or another
@@ -55,15 +58,17 @@ def WiderResNet(
             original checkpoint (see `weights.read_original`); or such a file on a hub, `"hf://USER/NAME"` or
             `"kaggle://USER/MODEL/FRAMEWORK/VARIATION"`.
         input_tensor: Keras tensor to use as the image input.
-        input_shape: (H, W, C), channels last; default (S, S, 3) with the top and (None, None, 3) without.
+        input_shape: (H, W, C), channels last; default (S, S, 3) with the top, where S is the structure's or that of the images on which
+            `weights` of that name were trained, and (None, None, 3) without.
         pooling: if `include_top` is False: None (feature map), `"avg"` or `"max"` (global pooling, (batch, 4096)).
-        classes: number of classes of the classifier.
+        classes: number of classes of the classifier; None for that of `weights` with a name of `weights.PRETRAINED`, or else 1000.
         classifier_activation: `"softmax"`, `"sigmoid"` if an image may show several classes, or None for logits.
         name: the model's name.
         output_stride: None for the structure's own; 16 or 8 drop the last halvings and dilate the layers after them (official release).
         pool_padding: `"ceil"` (the paper's), `"symmetric"` or `"valid"`, see `units.MaxPool`.
         dropout: rate before the last convolution of the units of B6 and B7, or a pair of rates.
-        width: factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 under the release's rule.
+        width: factor for all stages (channels rounded to a multiple of 8), or five factors for B1..B5 under the release's rule; None for
+            that of `weights` with a name of `weights.PRETRAINED`, or else 1.
         downsampling: None for the structure's own, `"pool"`, `"stride"`, or one of the two for each halving before B2..B6.
         activation: `"relu"`, or `"leaky_relu"` of slope 0.01 (InPlace-ABN release).
         frozen_batch_norm: whether to use the running statistics in training too; scales and shifts are still learned (official
@@ -79,7 +84,11 @@ def WiderResNet(
     Raises:
         InputError: (a `ValueError`) if sizes, channels, classes, weights or options are not supported.
     """
-    structure = find_structure(structure).halved_by(downsampling)
+    record = PRETRAINED.get(str(weights))
+    structure = _own_or_implied(structure, record).halved_by(downsampling)
+    width = (record.width if record else 1.0) if width is None else width
+    classes = (record.classes if record else CLASSES) if classes is None else classes
+    size = (record.crop_size if record else 0) or structure.crop_size
     if pool_padding not in POOL_PADDINGS:
         raise InputError(f"`pool_padding` must be one of {POOL_PADDINGS}. Received: {pool_padding!r}")
     if activation not in units.ACTIVATIONS:
@@ -90,7 +99,7 @@ def WiderResNet(
         check_class_count(classes)
     plan = structure.plan(width=width, output_stride=output_stride, dropout=dropout)
 
-    image = _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride)
+    image = _image_input(input_tensor, input_shape, structure, size if include_top else None, pool_padding, output_stride)
     x = units.conv(image, stage_filters(width)[1][0], 3, "conv1a")
     for item in plan:
         x = units.residual_unit(x, item, activation, frozen_batch_norm) if isinstance(item, Unit) else units.max_pool(x, item, pool_padding)
@@ -148,13 +157,25 @@ def _is_count(number: object) -> bool:
     return isinstance(number, numbers.Integral) and not isinstance(number, bool) and int(number) > 0
 
 
-def _image_input(input_tensor, input_shape, structure, include_top, pool_padding, output_stride):
+def _own_or_implied(structure: str | Structure | None, record: Pretrained | None) -> Structure:
+    """Returns a network's structure: the given one, or that of its weights.
+
+    Raises:
+        InputError: if there is neither.
+    """
+    if structure is not None:
+        return find_structure(structure)
+    if record is None:
+        raise InputError(f"`structure` is needed, except with `weights` of a name that implies it: {', '.join(PRETRAINED)}")
+    return find_structure(record.structure)
+
+
+def _image_input(input_tensor, input_shape, structure, size, pool_padding, output_stride):
     if input_tensor is not None:
         if not isinstance(input_tensor, keras.KerasTensor):
             raise InputError(f"`input_tensor` must be a Keras tensor, e.g. the output of keras.Input. Received: {type(input_tensor)}")
         shape = tuple(input_tensor.shape[1:])
     else:
-        size = structure.crop_size if include_top else None
         shape = (size, size, 3) if input_shape is None else input_shape
     shape = checked_shape(shape)
     for size in shape[:2]:
@@ -189,14 +210,14 @@ def _family_member(key: str) -> Callable[..., keras.Model]:
         input_tensor: keras.KerasTensor | None = None,
         input_shape: tuple[int | None, int | None, int] | None = None,
         pooling: str | None = None,
-        classes: int = 1000,
+        classes: int | None = None,
         classifier_activation: str | None = "softmax",
         name: str | None = None,
         *,
         output_stride: int | None = None,
         pool_padding: str = "ceil",
         dropout: float | tuple[float, float] = 0.0,
-        width: float | Sequence[float] = 1.0,
+        width: float | Sequence[float] | None = None,
         downsampling: str | Sequence[str] | None = None,
         activation: str = "relu",
         frozen_batch_norm: bool = False,

@@ -282,6 +282,8 @@ class Run:
         """
         path = self.path / FINAL_FILE
         if not path.is_file():
+            if self.is_finished:
+                raise InputError(f"{str(self.path)!r} is a finished run without its {FINAL_FILE}")
             raise InputError(f"{str(self.path)!r} has no final network yet: continue the run with its original command and --resume")
         return path
 

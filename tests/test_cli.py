@@ -263,7 +263,7 @@ OF_TASK = {"evaluate": "classification", "predict": "classification", "evaluate-
 def refusal(command, task, kind):
     """Words of the one line that refuses a model, or nothing where the command takes it."""
     if command == "convert":
-        words = {"keras": "", "weights": "already a Keras file", "original": ""}
+        words = {"run": "", "keras": "", "weights": "already a Keras file", "original": ""}
         return words.get(kind, "conversion needs an original file")
     if kind == "saved_model" and command in ("export", "analyze", "train", "train-segmentation"):
         return "is a SavedModel version, which this command does not accept: use the run"

@@ -301,6 +301,17 @@ def test_captions_of_the_worst_mistakes(tmp_path, monkeypatch):
     assert found == ["true 2 (1.8 %)\npredicted a name t…is room (98.2 %)"]
 
 
+def test_captions_of_the_worst_mistakes_do_not_overlap(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "save_figure", lambda figure, path: drawn.append(figure))
+    captions = ["true automobile (1.0 %)\npredicted automobile (95.8 %)", "true cat (0.4 %)\npredicted soft-coated t…r (98.2 %)"] * 5
+    figures.mistakes_grid([np.zeros((32, 32, 3), np.uint8)] * 10, captions, tmp_path / "a.png")
+    drawn[0].draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in drawn[0].axes]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    assert all(drawn[0].bbox.x0 <= box.x0 and box.x1 <= drawn[0].bbox.x1 for box in boxes)
+
+
 def test_the_pictures_of_the_documents_are_of_this_style():
     """Those that can be drawn anew from the numbers beside them are: see the tables in README and docs."""
     for name in ("study_depth.png", "performance_training.png", "performance_inference.png"):

@@ -9,6 +9,7 @@ import pathlib
 from keras_widerresnet import models
 from keras_widerresnet.conversion_config import find_convertible
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.runs import Run
 from keras_widerresnet.texts import read_class_names
 from keras_widerresnet.weights.registry import PRETRAINED
 
@@ -49,8 +50,9 @@ def check_start(weights: str, structure: str) -> None:
 def check_convertible(source: str, model: str) -> None:
     """Raises `InputError` if `source` cannot be converted, or `model` is neither a structure nor a pretrained name."""
     path = pathlib.Path(os.path.expanduser(source))
-    if not os.path.isfile(path):
-        raise InputError(f"No weights file can be read at {source!r}: conversion needs an original file (.params, .pth, .safetensors, .h5)")
+    if not os.path.isfile(path) and not Run.at(path):
+        needed = "an original file (.params, .pth, .safetensors, .h5) or a run directory"
+        raise InputError(f"No weights file can be read at {source!r}: conversion needs {needed}")
     if path.name.endswith(".weights.h5"):
         raise InputError(f"{source!r} is already a Keras file, which every command accepts: it needs no conversion")
     if model and model not in PRETRAINED:

@@ -19,18 +19,21 @@ def check(config: ConversionConfig) -> None:
 
 
 def run(config: ConversionConfig) -> None:
-    """Converts the weights and prints the number of values."""
+    """Converts the weights and prints the number of values and the checksum."""
     from keras_widerresnet.conversion import convert_named
+    from keras_widerresnet.weights.checksums import checksums
 
     converted = convert_named(config)
-    print(f"{converted.values:,} parameters and statistics in {converted.path}" + (", all equal to the source's" if config.verify else ""))
+    _, digest = checksums(converted.path)
+    equal = ", all equal to the source's" if config.verify else ""
+    print(f"{converted.values:,} parameters and statistics in {converted.path}, sha256 {digest}{equal}")
     if converted.left:
         print(f"Skipped, as only the source has them: {', '.join(converted.left)}")
 
 
 COMMAND = Command(
     "convert",
-    "Converts an original checkpoint to a .weights.h5 file, with a sidecar that describes its network.",
+    "Converts an original checkpoint, or a run's network, to a .weights.h5 file, with a sidecar that describes its network.",
     "keras-widerresnet convert --source=a1.params --model=A1 --output=a1.weights.h5 --verify",
     ConversionConfig,
     run,

@@ -14,7 +14,7 @@ def run(_: NoOptions) -> None:
 
 COMMAND = Command(
     "list-weights",
-    "Prints the pretrained weights: network, classes, size, sources, licence and published result.",
+    "Prints the pretrained weights: network, classes, size, sources, licence and result.",
     "keras-widerresnet list-weights",
     NoOptions,
     run,

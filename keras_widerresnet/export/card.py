@@ -62,8 +62,10 @@ The class names, one per line, are in `assets/labels.txt`.
 
 
 def _origin(source: Exported) -> str:
+    if source.record:
+        return f"`{source.record.name}`: {' or '.join(f'`{file.name}`, {file.checksum}' for file in source.record.files)}"
     if source.file is None:
-        return f"`{source.record.name}`" if source.record else "unknown"
+        return "unknown"
     digest = hashlib.sha256(source.file.read_bytes()).hexdigest()
     return f"`{source.file.name}`{', trained by this package' if source.run else ''}, sha256 `{digest}`"
 
@@ -82,6 +84,9 @@ def _preprocessing(config: ExportConfig, source: Exported) -> str:
 
 def _measured(source: Exported) -> str:
     results = source.run.results() if source.run else []
+    if source.record and source.record.results:
+        stated = [(str(result), result.source) for result in source.record.results]
+        return f"Stated for these weights, not measured at export:\n\n{markdown_table(stated, ('result', 'source'))}"
     if not results:
         return "No accuracy was measured with these weights at export."
     return f"Measured by the training run, with the network before export:\n\n{markdown_table(results, ('final model', ''))}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 
+from keras_widerresnet.conversion_config import WEIGHT_TYPES
 from keras_widerresnet.data.limits import MAX_DENSE_PIXELS, MAX_PIXELS
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import CLASSIFICATION, SEGMENTATION, SegmenterOptions
@@ -12,7 +13,6 @@ from keras_widerresnet.options import OUTPUT, check, documented, option, redefin
 from keras_widerresnet.tasks.classification.config import PredictionConfig
 
 FORMS, CHECKS = "Forms", "Checks"
-WEIGHT_TYPES = ("float32", "float16")
 TFLITE_TYPES = ("float16", "int8")
 
 

@@ -90,7 +90,7 @@ def find_exported(config: ExportConfig) -> Exported:
         raise InputError(f"{config.weights!r} accepts only images of {own_size} pixels. Received: --size={config.size}")
     published = source.protocol
     tested = published.sizes[0] if isinstance(published, ClassificationProtocol) else 0
-    own = own_size or tested or (structure or find_structure(models.DEFAULT_MODEL)).crop_size
+    own = own_size or tested or source.crop_size or find_structure(models.DEFAULT_MODEL).crop_size
     size = config.size if stride else config.size or own
     width = source.width(config.width) if structure else None
     return Exported(

@@ -24,7 +24,7 @@ from keras_widerresnet.weights.keras_file import read_keras_weights
 from keras_widerresnet.weights.layers import LayerArrays
 from keras_widerresnet.weights.official import layer_arrays
 from keras_widerresnet.weights.original import read_original
-from keras_widerresnet.weights.registry import PRETRAINED, OriginalFile, Pretrained, find_record
+from keras_widerresnet.weights.registry import CONVERTED_SUFFIX, PRETRAINED, OriginalFile, Pretrained, find_record
 
 logger = logging.getLogger(__name__)
 
@@ -101,9 +101,10 @@ def find_file(record: Pretrained, include_top: bool = True) -> pathlib.Path:
     """Returns the file that contains the weights of a record, converted or original; downloads it if necessary.
 
     Places, in order: a converted file in the cache; an original in the cache, under its official name; a converted or original file in
-    `saved_models/` (of the working directory, and of the repository); an original in the folder, or the file,
+    `saved_models/` or `saved_models/NAME/` (of the working directory, and of the repository); an original in the folder, or the file,
     `KERAS_WIDERRESNET_WEIGHTS_DIR`; the record's addresses. An original from outside the cache is recognised by its checksum and added to
-    the cache under its official name; files in the cache are read without checking their checksum.
+    the cache under its official name; files in the cache are read without checking their checksum. A file that was published in this
+    package's own format is read where it lies, in any of these places, and its checksum is checked each time.
 
     Args:
         record: the weights to find.
@@ -114,18 +115,21 @@ def find_file(record: Pretrained, include_top: bool = True) -> pathlib.Path:
             the command to run; or if the cache cannot be written.
     """
     files = [file for file in record.files if file.include_top or not include_top]
-    converted, originals = [converted_name(record, file) for file in files], [file.name for file in files]
-    folders = list(dict.fromkeys((pathlib.Path.cwd() / "saved_models", REPOSITORY_FOLDER)))
+    foreign = [file for file in files if not file.is_converted]
+    converted, originals = [converted_name(record, file) for file in foreign], [file.name for file in foreign]
+    bases = dict.fromkeys((pathlib.Path.cwd() / "saved_models", REPOSITORY_FOLDER))
+    folders = [folder for base in bases for folder in (base, base / record.name)]
     at_once = [home() / name for name in (*converted, *originals)] + [folder / name for folder in folders for name in converted]
     for path in at_once:
         if path.is_file():
             return path
+    own = [home() / file.name for file in files if file.is_converted]
     pointed = os.environ.get("KERAS_WIDERRESNET_WEIGHTS_DIR")
     folders += [pathlib.Path(pointed)] if pointed else []
     refused: list[str] = []
-    for path in _originals(folders, originals):
+    for path in _originals([*own, *folders], [file.name for file in files]):
         if found := _recognised(path, files, refused):
-            return _kept(path, found, str(path), record)
+            return path if found.is_converted else _kept(path, found, str(path), record)
     for file in files:
         for address in file.addresses:
             with _downloaded(address, file, refused) as downloaded:
@@ -138,7 +142,7 @@ def _check_fits(record: Pretrained, structure: Structure, include_top: bool, act
     if not same_network(record.structure, structure):
         raise InputError(
             f"weights={record.name!r} belong to Model {record.structure}; networks with the same shapes may still halve the resolution "
-            f"differently: use WideResNet{record.structure}. Received: {structure.name or structure}"
+            f"differently: use {record.builder}. Received: {structure.name or structure}"
         )
     if include_top and record.classifier_convs:
         raise InputError(f"weights={record.name!r} belong to a segmentation network: use WideResNetFCN, or include_top=False")
@@ -155,9 +159,10 @@ def _check_activation(what: str, needed: str, given: str) -> None:
 
 
 def _originals(folders: Sequence[pathlib.Path], official_names: Sequence[str]) -> list[pathlib.Path]:
-    """Returns the files that may be originals, official names first: checking one takes a checksum over hundreds of megabytes."""
+    """Returns the files that may be published ones, official names first: checking one takes a checksum over hundreds of megabytes."""
     entries = [path for folder in folders for path in ([folder] if folder.is_file() else sorted(folder.glob("*")))]
-    found = [path for path in entries if path.is_file() and path.name.endswith(ORIGINAL_SUFFIXES) and not path.name.endswith(".weights.h5")]
+    found = [path for path in entries if path.is_file() and path.name.endswith(ORIGINAL_SUFFIXES)]
+    found = [path for path in found if path.name in official_names or not path.name.endswith(CONVERTED_SUFFIX)]
     return sorted(found, key=lambda path: path.name not in official_names)
 
 
@@ -214,13 +219,19 @@ def _nowhere(
     record: Pretrained, files: Sequence[OriginalFile], folders: Sequence[pathlib.Path], pointed: str | None, refused: Sequence[str]
 ) -> str:
     lines = [f"The weights {record.name!r} were not found.", "Searched, in this order:"]
-    lines += [f"  {home() / converted_name(record, file)}" for file in files]
-    lines += [f"  {home() / file.name}" for file in files]
+    names = dict.fromkeys([*(converted_name(record, file) for file in files), *(file.name for file in files)])
+    lines += [f"  {home() / name}" for name in names]
     lines += [f"  {folder}" for folder in folders]
     lines += [] if pointed else ["  KERAS_WIDERRESNET_WEIGHTS_DIR (not set)"]
-    lines += [f"  {address}" for file in files for address in file.addresses] or ["  no address is known: the official host is offline"]
+    is_own = all(file.is_converted for file in files)
+    none = "a clone of the repository has them" if is_own else "the official host is offline"
+    lines += [f"  {address}" for file in files for address in file.addresses] or [f"  no address is known: {none}"]
     if refused:
         lines += ["Rejected or failed:", *(f"  {reason}" for reason in refused)]
     lines += ["Files that contain them:", *(f"  {file.name}, {file.checksum}" for file in files)]
-    lines += [f"Licence: {record.licence}.", "Once you have one of these files, under any name, run:"]
+    lines += [f"Licence: {record.licence}."]
+    if is_own:
+        where = f"the file is in saved_models/{record.name} of a clone of this repository"
+        return "\n".join([*lines, f"How to get it: {where}; point KERAS_WIDERRESNET_WEIGHTS_DIR there, or copy it into {home()}"])
+    lines += ["Once you have one of these files, under any name, run:"]
     return "\n".join([*lines, f"  python scripts/convert_weights.py --source=FILE --model={record.name}"])

@@ -89,6 +89,28 @@ def kept_class_names(path: pathlib.Path) -> tuple[str, ...]:
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else ()
 
 
+def write_halved(source: str | pathlib.Path, target: str | pathlib.Path) -> None:
+    """Copies a `.weights.h5` file with its kernels in float16; vectors, such as batch-norm statistics, stay float32.
+
+    Raises:
+        InputError: if a kernel has a value beyond float16's largest, 65504.
+    """
+    with h5py.File(source) as read, h5py.File(target, "w") as written:
+
+        def copy(name: str, item: object) -> None:
+            if isinstance(item, h5py.Group):
+                written.require_group(name).attrs.update(item.attrs)
+            elif isinstance(item, h5py.Dataset):
+                array = item[()]
+                halved = array.astype(np.float16) if array.ndim > 1 else array
+                if not np.isfinite(halved).all():
+                    raise InputError(f"{name} has values that float16 cannot hold: use --weight_type=float32")
+                written.create_dataset(name, data=halved)
+
+        written.attrs.update(read.attrs)
+        read.visititems(copy)
+
+
 def read_layers(file: h5py.File) -> LayerArrays:
     """Returns the arrays of each layer of an open file, in the layout of Keras 3 or of earlier versions.
 

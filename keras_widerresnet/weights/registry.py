@@ -1,4 +1,4 @@
-"""The published pretrained weights as records (official release, InPlace-ABN release, resnet38d-tf).
+"""The pretrained weights as records: published ones (official release, InPlace-ABN release, resnet38d-tf), and this project's.
 
 The official download host is offline and files survive in mirrors: a file is identified by its checksum, not by its address or name.
 Nothing here needs Keras or NumPy.
@@ -7,17 +7,22 @@ Nothing here needs Keras or NumPy.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.protocols import ClassificationProtocol, SegmentationProtocol
 from keras_widerresnet.structures import Structure, find_structure, same_network
 
 OFFICIAL_LICENCE = "the release's LICENSE file is Apache 2.0, but its README limits code and models to academic use"
+CONVERTED_SUFFIX = ".weights.h5"
 SHORT_OFFICIAL_LICENCE = "Apache 2.0 (LICENSE), academic use only (README)"
+OWN_LICENCE = "Apache 2.0, as this repository; data: CIFAR-10 (A. Krizhevsky, 2009), whose page states no licence and asks to be cited"
 INPLACE_ABN_LICENCE = "see the InPlace-ABN release, github mapillary/inplace_abn"
 CLASSIFICATION_PREPROCESSING = "RGB / 255, minus the mean, divided by the standard deviation; shorter side resized (bicubic), centre crop"
 SEGMENTATION_PREPROCESSING = "RGB / 255, minus the mean, divided by the standard deviation; longer side resized (bicubic), the whole image"
 _OFFICIAL, _INPLACE_ABN, _THIRD_PARTY = "official release", "InPlace-ABN release", "a third party's measurement of the release"
+_OWN = "measured by this project"
+_ILSVRC, _ILSVRC_IMAGES = "ILSVRC 2012 val", 50_000
 _H5_RELEASE = "https://github.com/lucasdavid/resnet38d-tf/releases/download/0.0.1/"
 # Mirrors named in the READMEs of public repositories; downloads are verified by checksum.
 _A1_MIRRORS = (
@@ -28,7 +33,7 @@ _A1_MIRRORS = (
 
 @dataclasses.dataclass(frozen=True)
 class OriginalFile:
-    """A published file, identified by `md5` or `sha256`. `include_top` is False if it does not contain the classifier."""
+    """A file of weights, identified by `md5` or `sha256`. `include_top` is False if it does not contain the classifier."""
 
     name: str
     md5: str = ""
@@ -40,16 +45,22 @@ class OriginalFile:
     def checksum(self) -> str:
         return f"sha256 {self.sha256}" if self.sha256 else f"md5 {self.md5}"
 
+    @property
+    def is_converted(self) -> bool:
+        """Whether the file is in this package's own format, as this project's weights are: it needs no conversion."""
+        return self.name.endswith(CONVERTED_SUFFIX)
+
 
 @dataclasses.dataclass(frozen=True)
 class PublishedResult:
-    """A published result on ILSVRC 2012 val.
+    """A published classification result.
 
     Args:
         seen: the view of an image on which the network was tested.
         top1_error, top5_error: errors in percent.
         source: who measured it.
         is_accuracy: whether the source reports accuracies, which are 100 minus the errors.
+        data, images: data set and split, and its number of images.
     """
 
     seen: str
@@ -57,11 +68,16 @@ class PublishedResult:
     top5_error: float
     source: str
     is_accuracy: bool = False
+    data: str = _ILSVRC
+    images: int = _ILSVRC_IMAGES
 
     def __str__(self) -> str:
         errors = (self.top1_error, self.top5_error)
         top1, top5 = (100 - error for error in errors) if self.is_accuracy else errors
-        return f"ILSVRC 2012 val, {self.seen}: {top1:.2f} / {top5:.2f} top-1 / top-5 {'accuracy' if self.is_accuracy else 'error'} %"
+        return f"{self.data}, {self.seen}: {top1:.2f} / {top5:.2f} top-1 / top-5 {'accuracy' if self.is_accuracy else 'error'} %"
+
+
+_cifar10 = functools.partial(PublishedResult, source=_OWN, is_accuracy=True, data="CIFAR-10 test", images=10_000)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,11 +109,14 @@ class Pretrained:
 
     Args:
         name: the value of `weights=`.
-        structure: the name of the backbone in `structures.STRUCTURES`.
+        structure: the backbone's name in `structures.STRUCTURES`, or its notation.
         classes: number of classes.
         files: the originals that contain them, the most complete first.
         results: the published results for these weights, those of the files' authors first; empty if there are none.
-        protocol: test protocol of the first of `results` (official release, InPlace-ABN release); None if its source does not specify it.
+        protocol: test protocol of the first of `results`; None if its source does not specify it.
+        width: factor for the channels.
+        crop_size: side of the images on which it was trained; 0 for the structure's own.
+        class_names: the names of the classes; empty for those of the benchmark.
         note: description of the weights, if there is no result.
         classifier_convs: number of convolutions in the segmentation head, 0 for classification.
         classifier_bias: whether the classifier has a bias.
@@ -117,6 +136,9 @@ class Pretrained:
     _: dataclasses.KW_ONLY
     results: tuple[PublishedResult, ...] | tuple[PublishedScores, ...] = ()
     protocol: ClassificationProtocol | SegmentationProtocol | None = None
+    width: float = 1.0
+    crop_size: int = 0
+    class_names: tuple[str, ...] = ()
     note: str = ""
     classifier_convs: int = 0
     classifier_bias: bool = True
@@ -131,13 +153,18 @@ class Pretrained:
 
     @property
     def result(self) -> str:
-        """The result published by the files' authors, with its conditions, in words."""
+        """The result stated by the files' authors, with its conditions, in words."""
         return str(self.results[0]) if self.results else f"{self.note}; no published result"
 
     @property
     def include_top(self) -> bool:
         """Whether one of the files contains the classifier or segmentation head too."""
         return any(file.include_top for file in self.files)
+
+    @property
+    def builder(self) -> str:
+        """The function of this package that builds the network, or its backbone: `"WideResNetA1"`, or `"WiderResNet"` for a notation."""
+        return f"WideResNet{self.structure}" if self.structure.isalnum() else "WiderResNet"
 
 
 PRETRAINED: dict[str, Pretrained] = {
@@ -247,6 +274,24 @@ PRETRAINED: dict[str, Pretrained] = {
             classifier_convs=2,
             preprocessing=SEGMENTATION_PREPROCESSING,
         ),
+        # Part of this repository, in saved_models/cifar10: its numbers are those of the report and the evaluations there.
+        Pretrained(
+            "cifar10",
+            "64-1-1-1-1-0-0-0",
+            10,
+            (OriginalFile("cifar10.weights.h5", sha256="d8c768aa66b8d5b6d453ca8e4594f76893e803edbc992b39d0a3a6ea5de8f248"),),
+            results=(
+                _cifar10("one 32 crop", 7.35, 0.27),
+                _cifar10("one 32 crop, mirrored too", 6.69, 0.20),
+                _cifar10("one 32 crop, export with 16-bit kernels", 7.35, 0.27),
+            ),
+            protocol=ClassificationProtocol((32,)),
+            width=0.75,
+            crop_size=32,
+            class_names=("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+            licence=OWN_LICENCE,
+            short_licence="Apache 2.0",
+        ),
     )
 }
 # The record of `weights="imagenet"` for each structure with official weights.
@@ -281,8 +326,10 @@ def size_mb(record: Pretrained) -> float:
     """Returns the size of a record's float32 parameters and statistics in MB (10^6 bytes), with the head if a file contains it."""
     structure = find_structure(record.structure)
     is_classifier = record.include_top and not record.classifier_convs
-    values = structure.parameters(classes=record.classes, include_top=is_classifier, classifier_bias=record.classifier_bias)
-    values += structure.statistics()
+    values = structure.parameters(
+        classes=record.classes, width=record.width, include_top=is_classifier, classifier_bias=record.classifier_bias
+    )
+    values += structure.statistics(width=record.width)
     if record.classifier_convs:
         values += structure.head_parameters(classes=record.classes, classifier_convs=record.classifier_convs)
     return values * 4 / 1e6

@@ -117,7 +117,7 @@ def evaluate(config: EvaluationConfig) -> Evaluation:
             images=len(labels),
             top1=ErrorRate.of(int((places >= 1).sum()), len(labels)),
             top5=ErrorRate.of(int((places >= TOP_K).sum()), len(labels)) if images.classes > TOP_K else None,
-            published=published_results(network) if images.classes == len(imagenet_classes()) else (),
+            published=published_results(network),
             report=output_dir / REPORT_FILE,
         )
         _write_files(folder, found, images, labels, probabilities, places)
@@ -183,12 +183,13 @@ def mean_probabilities(
 
 def published_results(network: Classifier) -> tuple[PublishedResult, ...]:
     """Returns the published results of the same network; for weights of unknown origin, those of the official release and the paper."""
-    if network.structure is None or network.width not in (None, 1):
+    if network.structure is None:
         return ()
     record = network.record or PRETRAINED.get(IMAGENET.get(network.structure.name, ""))
-    rows = [result for result in record.results if isinstance(result, PublishedResult)] if record else []
+    is_same = record and network.classes == record.classes and network.width in (None, record.width)
+    rows = [result for result in record.results if isinstance(result, PublishedResult)] if record and is_same else []
     paper = network.structure.published
-    if paper:
+    if paper and network.classes == len(imagenet_classes()) and network.width in (None, 1):
         source = f"paper, Model {network.structure.name}" if network.structure.name.isalpha() else "paper"
         rows.append(PublishedResult("one crop, scale not stated", paper.top1_error, paper.top5_error, source))
     return tuple(rows)
@@ -207,8 +208,8 @@ def true_class_places(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarr
 def _own_scale(network: Classifier, weights: str) -> int:
     if network.size:
         return network.size
-    if network.structure:
-        return network.structure.crop_size
+    if network.source.crop_size:
+        return network.source.crop_size
     raise InputError(f"{weights!r} accepts images of any size and specifies none: give --scales, or its structure with --model")
 
 
@@ -285,11 +286,10 @@ def _per_class(class_names: Sequence[str], labels: np.ndarray, predicted: np.nda
 def _report(found: Evaluation, data_name: str) -> str:
     note = "The network returns logits; softmax was applied to obtain probabilities." if found.settings["outputs_are_logits"] else ""
     if found.published:
-        published = f"Published results are on ILSVRC 2012 val (50,000 images), ours on the {found.images:,} test images of `{data_name}`."
+        stated = " and ".join(dict.fromkeys(f"{one.data} ({one.images:,} images)" for one in found.published))
+        published = f"Published results are on {stated}, ours on the {found.images:,} test images of `{data_name}`."
     else:
-        published = (
-            "No published result applies: the data do not have ImageNet's 1000 classes, or the network is not a known published one."
-        )
+        published = "No published result applies: the network is not a published one, or has other classes."
     return f"""# {found.settings["weights"]} on {data_name}
 
 {markdown_table(found.rows(), RESULT_HEADERS)}

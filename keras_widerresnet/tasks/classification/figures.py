@@ -21,7 +21,7 @@ MATRIX_INCHES, CELL_INCHES = 6.8, 0.55  # at most
 NAME_LETTERS = 20
 MATRIX_TITLE = "Test images by true and predicted class"
 SHOWN_CONFUSIONS = 18
-GRID_COLUMNS = 6
+GRID_COLUMNS = 5
 SHEET_COLUMNS = 3
 MAP_COLUMNS = 3
 MAP_COLORS, MAP_OPACITY = "inferno", 0.6  # lightness rises with the value: readable without colour vision
@@ -106,12 +106,12 @@ def _large_matrix(counts: np.ndarray, class_names: Sequence[str]) -> matplotlib.
 def mistakes_grid(images: Sequence[np.ndarray], captions: Sequence[str], path: pathlib.Path) -> None:
     """Images (uint8 RGB) with captions, `GRID_COLUMNS` to a row."""
     rows = max(1, -(-len(images) // GRID_COLUMNS))
-    figure = matplotlib.figure.Figure(figsize=(WIDTH, 1.95 * rows), layout="constrained")
+    figure = matplotlib.figure.Figure(figsize=(WIDTH, 2.2 * rows), layout="constrained")
     for axes in figure.subplots(rows, GRID_COLUMNS, squeeze=False).flat:
         axes.axis("off")
     for axes, image, caption in zip(figure.axes, images, captions, strict=False):
         axes.imshow(image)
-        axes.set_title(caption, fontsize=8)
+        axes.set_title(caption, fontsize=7)  # the longest caption is as wide as its image
     if not images:
         figure.text(0.5, 0.5, "No test image is classified wrongly.", ha="center", va="center")
     save_figure(figure, path)

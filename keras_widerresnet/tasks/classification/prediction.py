@@ -63,7 +63,7 @@ def _size(config: PredictionConfig, network: Classifier) -> int:
         raise InputError(f"{config.weights!r} accepts only images of {network.size} pixels. Received: crop_size={config.crop_size}")
     published = network.source.protocol
     tested = published.sizes[0] if isinstance(published, ClassificationProtocol) else 0
-    return config.crop_size or network.size or tested or (network.structure or find_structure(DEFAULT_MODEL)).crop_size
+    return config.crop_size or network.size or tested or network.source.crop_size or find_structure(DEFAULT_MODEL).crop_size
 
 
 def _class_names(config: PredictionConfig, network: Classifier) -> tuple[str, ...] | None:

@@ -20,7 +20,7 @@ from keras_widerresnet.tasks.classification.metrics import TOP_K
 from keras_widerresnet.texts import short
 from keras_widerresnet.training.network import frozen_rows
 
-WORST = 24
+WORST = 25
 CAPTION_LETTERS = 16  # of a class name
 
 
