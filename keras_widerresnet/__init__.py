@@ -14,7 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 # Modules with custom layers, optimizers, losses and metrics, and the one that these need and that imports Keras too.
-_LAYERS = ("batch_norm", "units", "pyramid", "enlarge", "hub.library", "hub.layers", "export.fold")
+_LAYERS = ("batch_norm", "convolution", "units", "pyramid", "enlarge", "hub.library", "hub.layers", "export.fold")
 _REGISTERED = (*_LAYERS, "training.optimizer", "tasks.segmentation.loss", "tasks.segmentation.metrics")
 
 

@@ -10,6 +10,7 @@ import keras
 from keras import layers
 
 from keras_widerresnet import units
+from keras_widerresnet.convolution import Conv2D
 from keras_widerresnet.enlarge import Enlarge
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.models import check_beside
@@ -108,7 +109,7 @@ def finished_logits(x: keras.KerasTensor, upsampled_stride: int | None) -> keras
 
 
 def _head_conv(x, filters: int, name: str):
-    return layers.Conv2D(
+    return Conv2D(
         filters,
         3,
         padding="same",

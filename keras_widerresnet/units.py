@@ -14,6 +14,7 @@ import keras
 from keras import layers, ops
 
 from keras_widerresnet.batch_norm import BatchNormalization, FrozenBatchNormalization
+from keras_widerresnet.convolution import Conv2D
 from keras_widerresnet.structures import Pool, Unit
 
 BATCH_NORM_EPSILON = 1.001e-5
@@ -125,7 +126,7 @@ def conv(x: keras.KerasTensor, filters: int, kernel: int, name: str, *, stride: 
         padding = "valid"
         # Keras' "same" would pad even sizes at the bottom and right only.
         x = layers.ZeroPadding2D(kernel // 2, data_format=DATA_FORMAT, name=f"{name}_pad")(x)
-    return layers.Conv2D(
+    return Conv2D(
         filters,
         kernel,
         strides=stride,
