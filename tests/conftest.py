@@ -11,6 +11,16 @@ import refparams
 DATA = os.path.join(os.path.dirname(__file__), "data")
 # One dictionary of 109 M numbers serves every full-width test.
 reference_array = functools.lru_cache(maxsize=None)(refparams.array)
+# They take one to three minutes each; the order among them does not matter.
+LONGEST_FILES = {
+    *("test_cli.py", "test_convert.py", "test_documents.py", "test_examples.py", "test_faults.py", "test_freezing.py"),
+    *("test_preprocessing_inside.py", "test_segmentation_training.py", "test_training.py"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files come first: whichever of two workers began one of them last would keep the other waiting for it."""
+    items.sort(key=lambda item: item.path.name not in LONGEST_FILES)
 
 
 @pytest.fixture(scope="session")

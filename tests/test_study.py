@@ -115,10 +115,10 @@ def test_the_recipe_is_that_of_the_flag_file(tmp_path):
         "one_device",
     )
     assert (run.structure, run.crop_size, run.steps_per_epoch) == ("32-0-2-2-2-0-0-0", 0, 0)
-    assert (run.epochs, run.warmup_epochs, run.learning_rate, run.validation) == (8, 1.5, 0.2, "none")  # 3 of 16 epochs are 1.5 of 8
+    assert (run.epochs, run.warmup_epochs, run.learning_rate, run.validation) == (8, 0.8, 0.2, "none")  # 3 of 30 epochs are 0.8 of 8
     (train,) = commands(chosen, recipe, tuning_points(chosen)[0], 0.4)  # nothing to analyse
     run = options(train)
-    assert (run.epochs, run.warmup_epochs, run.learning_rate, run.validation, run.seed) == (4, 0.75, 0.4, "0.1", 0)
+    assert (run.epochs, run.warmup_epochs, run.learning_rate, run.validation, run.seed) == (4, 0.4, 0.4, "0.1", 0)
     with pytest.raises(InputError, match=r"--recipe=absent.flags: .*No such file"):
         read_recipe(config(tmp_path, recipe="absent.flags"))
 
