@@ -71,3 +71,22 @@ def determinism_ends_with_its_test():
         from tensorflow.python.framework import config
 
         config.disable_op_determinism()
+
+
+@pytest.fixture
+def rewritten(monkeypatch):
+    """Names of this package's functions that AutoGraph rewrites during the test."""
+    from tensorflow.python.autograph.impl import api
+
+    import keras_widerresnet
+
+    names, convert = [], api._convert_actual
+    folder = os.path.dirname(keras_widerresnet.__file__) + os.sep
+
+    def recorded(entity, context):
+        if entity.__code__.co_filename.startswith(folder):
+            names.append(entity.__qualname__)
+        return convert(entity, context)
+
+    monkeypatch.setattr(api, "_convert_actual", recorded)
+    return names

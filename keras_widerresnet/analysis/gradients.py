@@ -81,8 +81,8 @@ class Decomposition:
         self.chain = chain
         self.loss = loss
         self.training = training
-        self._all = tf.function(self._decompose, reduce_retracing=True)
-        self._norms = tf.function(self._term_norms, reduce_retracing=True)
+        self._all = tf.function(self._decompose, reduce_retracing=True, autograph=False)
+        self._norms = tf.function(self._term_norms, reduce_retracing=True, autograph=False)
 
     def terms(self, images: np.ndarray, labels: np.ndarray) -> GradientTerms:
         """Returns all terms for one batch: images (batch, …) as the network expects them, labels as the loss expects them."""

@@ -22,6 +22,7 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.freezing import unfreeze
 from keras_widerresnet.loading import takes_pixels
 from keras_widerresnet.models import NO_PREPROCESSING
+from keras_widerresnet.tracing import without_autograph
 
 Draw = Callable[[IndexedSplit | ShardedSplit, int], tuple[np.ndarray, np.ndarray]]
 
@@ -105,6 +106,7 @@ def measure(states: list[Snapshot], data: ImageData, settings: Settings, preproc
     return Analysis(names, data.name, settings, chain.names, begins, tuple(found), paths, lesions)
 
 
+@without_autograph
 def sampled_images(
     split: IndexedSplit | ShardedSplit, count: int, crop_size: int, seed: int, as_pixels: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:

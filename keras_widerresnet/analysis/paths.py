@@ -81,7 +81,7 @@ def gradient_per_path_length(
         raise InputError(f"`samples` must be 1 or more. Received: {samples}")
     count, generator = len(chain.links), np.random.default_rng(seed)
 
-    @tf.function
+    @tf.function(autograph=False)
     def at_input(images, labels, through):
         pullbacks, y = [], images
         for link in chain.links:

@@ -92,7 +92,7 @@ def _cutmix(alpha: float) -> Callable:
 
 
 def _compiled(layer: keras.Layer) -> Callable:
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def mixed(images, labels, drawn):
         return layer.transform_images(images, drawn), layer.transform_labels(labels, drawn)
 

@@ -16,6 +16,7 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.label_maps import IGNORED, LabelMap, voc_palette
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.texts import some
+from keras_widerresnet.tracing import without_autograph
 
 logger = logging.getLogger(__name__)
 
@@ -124,6 +125,7 @@ def _occurring(files: Sequence[pathlib.Path], labels: LabelMap, part: str) -> tu
     return occurs, pixels
 
 
+@without_autograph
 def _counts(files: Sequence[pathlib.Path], labels: LabelMap | None = None) -> tf.data.Dataset:
     """Returns the number of pixels of each value, int64 (256,), for each mask."""
 

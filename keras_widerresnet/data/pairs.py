@@ -12,6 +12,7 @@ from keras_widerresnet.data import masks
 from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.split import WHOLE, Share, shuffled_indices, without_parts
 from keras_widerresnet.label_maps import LabelMap
+from keras_widerresnet.tracing import without_autograph
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +72,7 @@ class SegmentationSplit:
         """Returns each example once: raw image, raw mask."""
         return self._examples(tf.data.Dataset.range(self.size))
 
+    @without_autograph
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """Returns endless (position, raw image, raw mask) from a step on, in the order of `IndexedSplit.shuffled`."""
         positions = share.positions(step, batch_size)
@@ -83,6 +85,7 @@ class SegmentationSplit:
         occurs = None if self.occurs is None else self.occurs[indices]
         return SegmentationSplit([self.names[index] for index in indices], lambda index: self.read(chosen[index]), self.labels, occurs)
 
+    @without_autograph
     def _examples(self, indices: tf.data.Dataset) -> tf.data.Dataset:
         return indices.map(self.read, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 

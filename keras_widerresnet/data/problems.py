@@ -14,6 +14,7 @@ from keras_widerresnet.data.split import ImageData, ShardedSplit
 from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.texts import some
+from keras_widerresnet.tracing import without_autograph
 
 UNREADABLE = (
     tf.errors.InvalidArgumentError,
@@ -38,6 +39,7 @@ def unreadable_files(data: ImageData | SegmentationData) -> tuple[int, str]:
     return len(unreadable), some(f"{file} {problem}" for file, problem in unreadable.items())
 
 
+@without_autograph
 def usable_images(examples: tf.data.Dataset, size: int, *, max_pixels: int = MAX_PIXELS, convert_rgb: bool = True) -> set[int]:
     """Returns the indices of the usable images; every image is decoded once, as in training and testing. Shows a progress bar.
 

@@ -75,7 +75,7 @@ def operations_of(magnitude: float) -> dict[str, Operation]:
 def _by(layer: keras.Layer, jit_compile: bool = True) -> Operation:
     """Returns the operation of one of Keras' layers."""
 
-    @tf.function(jit_compile=jit_compile)
+    @tf.function(jit_compile=jit_compile, autograph=False)
     def changed(image, drawn):
         return layer.transform_images(image[None], drawn)[0]
 
@@ -83,7 +83,7 @@ def _by(layer: keras.Layer, jit_compile: bool = True) -> Operation:
 
 
 def _without_strength(change: Callable[[tf.Tensor], tf.Tensor]) -> Operation:
-    compiled = tf.function(change, jit_compile=True)
+    compiled = tf.function(change, jit_compile=True, autograph=False)
     return lambda image, seed: compiled(image)
 
 
@@ -109,7 +109,7 @@ def equalized(image: tf.Tensor) -> tf.Tensor:
 def _solarization(magnitude: float) -> Operation:
     """Inverts values of at least a threshold; written out, because Keras' layer cannot bound its threshold from below."""
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def changed(image, threshold):
         return tf.where(image < threshold, image, 255 - image)
 
@@ -118,7 +118,7 @@ def _solarization(magnitude: float) -> Operation:
 
 def _geometric(transform: Callable, magnitude: float) -> Operation:
     """Returns a warp whose six numbers `transform` makes of two strengths in ±`magnitude` and the image's side."""
-    warped = tf.function(warp, jit_compile=True)
+    warped = tf.function(warp, jit_compile=True, autograph=False)
 
     def operation(image, seed):
         strengths = tf.random.stateless_uniform([2], Seeds(seed).next(), -magnitude, magnitude)

@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from keras_widerresnet.data.images import checked, decode_rgb
 from keras_widerresnet.errors import InputError
+from keras_widerresnet.tracing import without_autograph
 
 ENDLESS = np.iinfo(np.int64).max
 READERS = 16
@@ -30,6 +31,7 @@ class Share:
     index: int = 0
     count: int = 1
 
+    @without_autograph
     def positions(self, step: int, batch_size: int) -> tf.data.Dataset:
         """Returns the endless positions, int64, from a step on: rows `index`/`count` to (`index` + 1)/`count` of each batch."""
         rows = batch_size // self.count
@@ -40,6 +42,7 @@ class Share:
 WHOLE = Share()
 
 
+@without_autograph
 def shuffled_indices(positions: tf.data.Dataset, size: int, seed: int | tf.Tensor) -> tf.data.Dataset:
     """Maps positions to image indices, int64; every pass over the `size` images has a different order."""
 
@@ -76,6 +79,7 @@ class IndexedSplit:
         """Returns each example once: raw image, int32 label."""
         return self._examples(tf.data.Dataset.range(self.size))
 
+    @without_autograph
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """Returns endless (position, raw image, label) from a step on; every pass over the data has a different order."""
         positions = share.positions(step, batch_size)
@@ -91,6 +95,7 @@ class IndexedSplit:
 
         return IndexedSplit(self.labels[indices], read, lambda index: self.name_of(int(indices[index])))
 
+    @without_autograph
     def _examples(self, indices: tf.data.Dataset) -> tf.data.Dataset:
         labels = tf.constant(self.labels, tf.int32)
         return indices.map(lambda i: (self.read(i), labels[i]), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
@@ -123,6 +128,7 @@ class ShardedSplit:
         return sum(self.lengths)
 
     @property
+    @without_autograph
     def labels(self) -> np.ndarray:
         """All labels, int32 (size,), in stored order; reads the whole split."""
         labels = self._stored().map(lambda record: self.parse(record)[1], num_parallel_calls=tf.data.AUTOTUNE)
@@ -134,14 +140,17 @@ class ShardedSplit:
         record = next(iter(self.records(tf.constant(self.files[shard])).skip(number)))
         return decode_rgb(self._example(record)[0])
 
+    @without_autograph
     def ordered(self) -> tf.data.Dataset:
         """Returns each example once: raw image, int32 label."""
         return self._stored().map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
 
+    @without_autograph
     def unchecked(self, file: str) -> tf.data.Dataset:
         """Returns each raw image of one file, without any check of its bytes."""
         return self.records(tf.constant(file)).map(lambda record: self.parse(record)[0])
 
+    @without_autograph
     def shuffled(self, seed: int | tf.Tensor, *, batch_size: int, step: int = 0, share: Share = WHOLE) -> tf.data.Dataset:
         """Returns endless (position, raw image, label) from a step on; earlier passes are not read, the step's own pass is skipped through.
 
@@ -198,6 +207,7 @@ class ShardedSplit:
         raw, label = self.parse(record)
         return (raw if self.max_pixels is None else checked(raw, self.max_pixels)), label
 
+    @without_autograph
     def _stored(self) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(tf.constant(self.files, tf.string)).flat_map(self.records)
 

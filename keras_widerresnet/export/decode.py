@@ -8,8 +8,10 @@ import tensorflow as tf
 
 from keras_widerresnet.data.exif import orientation, turned_size
 from keras_widerresnet.data.images import checked, decode_rgb, stored_size
+from keras_widerresnet.tracing import without_autograph
 
 
+@without_autograph
 def decoded_rows(
     encoded: tf.Tensor, prepare: Callable[[tf.Tensor], tf.Tensor], max_pixels: int, *, is_padded: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -52,6 +54,7 @@ def decoded_rows(
     return images, placed(sizes), placed(tf.ones_like(indices)) > 0
 
 
+@without_autograph
 def _upright_sizes(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Returns heights and widths, int64 (n, 2), from the images' headers; 0 for unusable images."""
     count = tf.shape(encoded, tf.int64)[0]

@@ -90,16 +90,16 @@ class ClassifierGraph(tf.Module):
         self._top = min(top, model.output_shape[-1])
         pixels = tf.TensorSpec((None, size, size, 3), tf.float32, name="images")
 
-        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)
         def serving_default(image_bytes):
             views, _, valid = decoded_rows(image_bytes, lambda image: test_view(image, size, interpolation), max_pixels)
             return self._answers(self._network(self._prepare(views))["probabilities"], valid)
 
-        @tf.function(input_signature=[pixels])
+        @tf.function(input_signature=[pixels], autograph=False)
         def tensor(images):
             return {"probabilities": self._network(self._prepare(images))["probabilities"]}
 
-        @tf.function(input_signature=[pixels])
+        @tf.function(input_signature=[pixels], autograph=False)
         def features(images):
             return {"features": self._network(self._prepare(images))["features"]}
 
@@ -145,7 +145,7 @@ class SegmenterGraph(tf.Module):
         self._labels = tf.saved_model.Asset(str(labels))
         self._stride, self._size = stride, size
 
-        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")])
+        @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="image_bytes")], autograph=False)
         def serving_default(image_bytes):
             images, sizes, valid = decoded_rows(image_bytes, lambda image: image, max_pixels, is_padded=True)
             specs = (tf.TensorSpec((None, None), tf.uint8), tf.TensorSpec((None, None), tf.float32))
@@ -153,7 +153,7 @@ class SegmenterGraph(tf.Module):
             label_maps, scores = tf.map_fn(self._one, (images, sizes), fn_output_signature=specs, parallel_iterations=1)
             return {"label_maps": label_maps, "scores": scores, "sizes": sizes, "valid": valid}
 
-        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="images")])
+        @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32, name="images")], autograph=False)
         def tensor(images):
             return {"probabilities": self._probabilities(images)}
 

@@ -28,7 +28,7 @@ def to_onnx(model: keras.Model, size: int, prepare: Prepare = normalise) -> byte
 
     specs = [tf.TensorSpec(array.shape, array.dtype, name=name) for name, array in arrays.items()]
     images = tf.TensorSpec((None, size, size, 3), tf.float32, name="images")
-    found, _ = tf2onnx.convert.from_function(tf.function(function), input_signature=[images, *specs], opset=OPSET)
+    found, _ = tf2onnx.convert.from_function(tf.function(function, autograph=False), input_signature=[images, *specs], opset=OPSET)
     _make_constant(found.graph, arrays)
     return found.SerializeToString()
 

@@ -118,7 +118,7 @@ def _write_single_files(folder, config: ExportConfig, source: Exported, model, s
 def single_function(model: keras.Model, prepare: Prepare = normalise) -> tf.types.experimental.GenericFunction:
     """Returns the function from images, values 0..255, to the model's output, for TFLite and ONNX files."""
 
-    @tf.function
+    @tf.function(autograph=False)
     def probabilities(images):
         return model(prepare(images), training=False)
 

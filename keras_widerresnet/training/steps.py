@@ -51,7 +51,7 @@ class Steps:
         self.batch_size, self.accumulate_steps = batch_size, accumulate_steps
         self.losses, self.test_losses = losses, test_losses or losses
         self.forward = rematerialized(network) if remat else lambda images: network(images, training=True)
-        self.gradients = tf.function(self._gradients, jit_compile=True) if jit_compile else self._gradients
+        self.gradients = tf.function(self._gradients, jit_compile=True, autograph=False) if jit_compile else self._gradients
         frozen = {id(weight) for weight in frozen_weights(network)}
         self.frozen = [variable for variable in network.non_trainable_variables if id(variable) in frozen]
         # What a step changes besides the trained weights: running statistics and random generators.
@@ -64,7 +64,7 @@ class Steps:
         self.metrics = [self.loss, *metrics]
         self.kept_metrics = [tf.Variable(tf.zeros(variable.shape, variable.dtype)) for variable in self._metric_variables()]
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def train(self, iterator) -> tf.Tensor:
         """Runs one training step and returns its loss. `first_bad` records the first step with a NaN or infinite loss."""
         shares = self.strategy.run(self._train_replica, args=next(iterator))
@@ -74,12 +74,12 @@ class Steps:
         self.done.assign_add(1)
         return loss
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def test(self, iterator) -> None:
         """Adds one batch of test images to the metrics."""
         self.strategy.run(self._test_replica, args=next(iterator))
 
-    @tf.function
+    @tf.function(autograph=False)
     def agree(self, value: tf.Tensor) -> tf.Tensor:
         """Returns the sum of a number over all replicas; waits until all workers call it."""
         return self.strategy.reduce(tf.distribute.ReduceOp.SUM, self.strategy.run(tf.identity, args=(value,)), axis=None)

@@ -19,6 +19,7 @@ from keras_widerresnet.data.sources.parts import find_class_folders, same_part
 from keras_widerresnet.data.split import ImageData, IndexedSplit, held_out_fifth, without_parts
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.texts import printable, some
+from keras_widerresnet.tracing import without_autograph
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ def folder(
     )
 
 
+@without_autograph
 def unreadable(files: list[str], *, convert_rgb: bool, max_pixels: int = MAX_PIXELS) -> dict[str, str]:
     """Maps the files that cannot be used to the reasons; shows a progress bar."""
     paths = tf.constant([os.fsencode(file) for file in files])

@@ -15,6 +15,7 @@ from keras_widerresnet.data.sources.entries import IMAGE_ENDINGS, Entries, probl
 from keras_widerresnet.data.split import ImageData, IndexedSplit, ShardedSplit
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.texts import printable
+from keras_widerresnet.tracing import without_autograph
 
 PARALLEL = 32  # images that are read and prepared at the same time, at most
 
@@ -44,6 +45,7 @@ class Listing:
     def name_of(self, index: int) -> str:
         return self.split.name_of(index)
 
+    @without_autograph
     def prepared(
         self, first: int, prepare: Callable[[tf.Tensor], tuple[tf.Tensor, ...]], fill: tuple[tf.Tensor, ...] | None = None
     ) -> tf.data.Dataset:

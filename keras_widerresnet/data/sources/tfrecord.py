@@ -21,6 +21,7 @@ from keras_widerresnet.files import remove, replacing
 from keras_widerresnet.imagenet import imagenet_classes
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.texts import check_class_names, some
+from keras_widerresnet.tracing import without_autograph
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ def write_tfrecords(data: ImageData, path: str, *, train_shards: int, test_shard
     records: dict[str, int] = {}
     with replacing(root) as temporary:
         temporary.mkdir(parents=True)
-        shuffled = data.train.shuffled(0, batch_size=1).map(lambda _, raw, label: (raw, label)).take(data.train.size)
+        shuffled = data.train.shuffled(0, batch_size=1).map(without_autograph(lambda _, raw, label: (raw, label))).take(data.train.size)
         try:
             records |= _write_shards(shuffled, data.train.size, temporary, "train", train_shards)
             records |= _write_shards(data.test.ordered(), data.test.size, temporary, "validation", test_shards)
@@ -208,6 +209,7 @@ def _counted(files: list[pathlib.Path]) -> tuple[dict[str, int], set[int]]:
     return records, labels
 
 
+@without_autograph
 def _labels(file: pathlib.Path) -> np.ndarray:
     parsed = tf.data.TFRecordDataset(str(file)).map(
         lambda record: tf.io.parse_single_example(record, {LABEL: tf.io.FixedLenFeature([], tf.int64)})[LABEL],

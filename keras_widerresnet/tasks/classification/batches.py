@@ -15,6 +15,7 @@ from keras_widerresnet.data.resize import normalise, resize_shorter_side, test_v
 from keras_widerresnet.data.split import WHOLE, IndexedSplit, ShardedSplit, Share
 from keras_widerresnet.data.streams import streamed, test_steps, unsharded
 from keras_widerresnet.tasks.classification.config import KERAS, Augmentation
+from keras_widerresnet.tracing import without_autograph
 
 
 def training_crop(raw: tf.Tensor, size: int, crop: str, seed: tf.Tensor) -> tf.Tensor:
@@ -54,7 +55,7 @@ def finish(augmentation: Augmentation) -> Callable[..., tf.Tensor]:
         `augment.random_flip`, which is derived from the seed if it is not given.
     """
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def finished(image, color_draws, flip_draw):
         image = augment.random_color(image, augmentation.color_jitter, augmentation.lighting, color_draws)
         return normalise(augment.random_flip(image, flip_draw) if augmentation.flip else image)
@@ -162,9 +163,11 @@ def train_batches(
         batched = examples.batch(batch_size // share.count // parts, drop_remainder=True)
         return batched.map(lambda *batch: mixed(run_seed, *batch), num_parallel_calls=parallel_batches)
 
-    return streamed(batches, seed, data_service)
+    # keras-cv's layers do need AutoGraph.
+    return streamed(without_autograph(batches) if augmentation.augmentations == KERAS else batches, seed, data_service)
 
 
+@without_autograph
 def test_batches(
     split: IndexedSplit | ShardedSplit, *, classes: int, crop_size: int, batch_size: int, share: Share = WHOLE, parts: int = 1
 ) -> tf.data.Dataset:

@@ -208,9 +208,9 @@ def _predictor(
 
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
-        run = tf.function(on_device)
+        run = tf.function(on_device, autograph=False)
         return lambda scales: [tuple(one.numpy() for one in outputs) for outputs in run(scales)]
-    run = tf.function(lambda scales: strategy.run(on_device, (scales,)))
+    run = tf.function(lambda scales: strategy.run(on_device, (scales,)), autograph=False)
 
     def divided(scales):
         shares = [tuple(tf.split(views, replicas)[index] for views in scales) for index in range(replicas)]

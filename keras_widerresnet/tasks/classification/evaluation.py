@@ -28,6 +28,7 @@ from keras_widerresnet.tasks.classification.config import EvaluationConfig, Pred
 from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.tasks.classification.network import Classifier, load_classifier
 from keras_widerresnet.tasks.classification.views import protocol_views
+from keras_widerresnet.tracing import without_autograph
 from keras_widerresnet.weights.registry import IMAGENET, PRETRAINED, PublishedResult
 
 TOP_K = 5
@@ -238,6 +239,7 @@ def _settings(network: Classifier, images: ImageData, protocol: ClassificationPr
 def _batches(data: ImageData, protocol: ClassificationProtocol, scale: int, images: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields float32 views (images, views, S, S, 3) of values 0..255, and int32 labels (images,)."""
 
+    @without_autograph
     def seen(raw, label):
         return protocol_views(protocol, decode_rgb(raw), scale), label
 

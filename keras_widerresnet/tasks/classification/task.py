@@ -17,6 +17,7 @@ from keras_widerresnet.tasks.classification import batches, loss, metrics, netwo
 from keras_widerresnet.tasks.classification.config import TrainingConfig
 from keras_widerresnet.tasks.classification.data import load_data
 from keras_widerresnet.tasks.classification.report import write_report
+from keras_widerresnet.tracing import without_autograph
 
 
 class Classification:
@@ -85,6 +86,6 @@ class Classification:
     def write_report(self, run: Run) -> None:
         # Uses the saved network, on one device, so that the report describes what users will load.
         saved = keras.models.load_model(run.final_network(), compile=False)
-        images = self._test_batches(self.data.test).map(lambda images, labels, weights: images)
+        images = self._test_batches(self.data.test).map(without_autograph(lambda images, labels, weights: images))
         probabilities = saved.predict(images, verbose=0)[: self.data.test.size]
         write_report(run, self.config, self.structure, self.data, self.crop_size, self.validated_on, probabilities)

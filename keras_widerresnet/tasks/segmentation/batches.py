@@ -18,6 +18,7 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.label_maps import IGNORED
 from keras_widerresnet.preprocessing import MEAN
 from keras_widerresnet.tasks.segmentation.config import Augmentation
+from keras_widerresnet.tracing import without_autograph
 
 
 def rounded_up(size: int, stride: int) -> int:
@@ -93,7 +94,7 @@ def training_example(
         `i * stride + stride // 2` of the window, int32 (size / stride, size / stride), 255 outside; both may be mirrored.
     """
 
-    @tf.function(jit_compile=True)  # fused into one loop over the pixels: takes a tenth of the time
+    @tf.function(jit_compile=True, autograph=False)  # fused into one loop over the pixels: takes a tenth of the time
     def finished(window, inside, flipped, color_draws):
         if augmentation.color_jitter:
             window = tf.where(inside, window, 255 * tf.constant(MEAN))
@@ -117,6 +118,7 @@ def training_example(
     return example
 
 
+@without_autograph
 def train_batches(
     split: SegmentationSplit,
     *,
@@ -154,6 +156,7 @@ def train_batches(
     return streamed(batches, seed, data_service)
 
 
+@without_autograph
 def test_batches(
     split: SegmentationSplit, *, origin_size: int, stride: int, batch_size: int, share: Share = WHOLE, parts: int = 1
 ) -> tf.data.Dataset:

@@ -25,6 +25,7 @@ from keras_widerresnet.errors import InputError
 from keras_widerresnet.label_maps import IGNORED, LABEL_MAPS, LabelMap
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.texts import printable, some
+from keras_widerresnet.tracing import without_autograph
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,7 @@ def load_segmentation_data(
     )
 
 
+@without_autograph
 def unusable(pairs: list[Pair], labels: LabelMap, max_pixels: int = MAX_PIXELS) -> dict[str, str]:
     """Maps the files of pairs that cannot be used to the reasons; shows a progress bar.
 

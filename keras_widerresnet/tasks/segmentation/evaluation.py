@@ -30,6 +30,7 @@ from keras_widerresnet.tasks.segmentation.data import load_segmentation_data
 from keras_widerresnet.tasks.segmentation.metrics import class_iou, scores
 from keras_widerresnet.tasks.segmentation.network import Segmenter, load_segmenter
 from keras_widerresnet.tasks.segmentation.views import Predict, pixel_classes
+from keras_widerresnet.tracing import without_autograph
 
 PER_CLASS_HEADERS = ("class", "pixels", "accuracy", "IoU")
 RESULT_HEADERS = ("", "of an image the network saw", "pixel accuracy %", "mean accuracy %", "mean IoU %", "on")
@@ -246,7 +247,8 @@ def per_class_table(scored: ScoredSplit) -> str:
 
 def _examples(data: SegmentationData) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yields index, uint8 image (H, W, 3) and mask (H, W) of each test image."""
-    decoded = data.test.ordered().map(data.test.decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(1)
+    decode = without_autograph(data.test.decode)
+    decoded = data.test.ordered().map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(1)
     with progress_bar(desc="evaluating", total=data.test.size) as bar:
         try:
             for index, (image, mask) in enumerate(decoded.as_numpy_iterator()):

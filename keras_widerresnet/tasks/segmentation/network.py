@@ -120,7 +120,7 @@ def predictor(model: keras.Model) -> Predict:
     if keras.backend.backend() != "tensorflow":
         return lambda images: np.asarray(model.predict_on_batch(images), np.float32)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)])
+    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)], autograph=False)
     def outputs(images):
         return tf.cast(model(images, training=False), tf.float32)
 
