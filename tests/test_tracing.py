@@ -1,4 +1,5 @@
-"""Training asks nothing of AutoGraph, which would change none of our functions; `test_cli.py` shows it of the other commands."""
+"""Training asks nothing of AutoGraph, which would change none of our functions; `test_cli.py` shows it of evaluation, prediction,
+analysis and export."""
 
 import pathlib
 

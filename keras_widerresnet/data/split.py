@@ -31,7 +31,6 @@ class Share:
     index: int = 0
     count: int = 1
 
-    @without_autograph
     def positions(self, step: int, batch_size: int) -> tf.data.Dataset:
         """Returns the endless positions, int64, from a step on: rows `index`/`count` to (`index` + 1)/`count` of each batch."""
         rows = batch_size // self.count
@@ -42,7 +41,6 @@ class Share:
 WHOLE = Share()
 
 
-@without_autograph
 def shuffled_indices(positions: tf.data.Dataset, size: int, seed: int | tf.Tensor) -> tf.data.Dataset:
     """Maps positions to image indices, int64; every pass over the `size` images has a different order."""
 
@@ -207,7 +205,6 @@ class ShardedSplit:
         raw, label = self.parse(record)
         return (raw if self.max_pixels is None else checked(raw, self.max_pixels)), label
 
-    @without_autograph
     def _stored(self) -> tf.data.Dataset:
         return tf.data.Dataset.from_tensor_slices(tf.constant(self.files, tf.string)).flat_map(self.records)
 

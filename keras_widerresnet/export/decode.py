@@ -54,7 +54,6 @@ def decoded_rows(
     return images, placed(sizes), placed(tf.ones_like(indices)) > 0
 
 
-@without_autograph
 def _upright_sizes(encoded: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Returns heights and widths, int64 (n, 2), from the images' headers; 0 for unusable images."""
     count = tf.shape(encoded, tf.int64)[0]
