@@ -90,3 +90,20 @@ def rewritten(monkeypatch):
 
     monkeypatch.setattr(api, "_convert_actual", recorded)
     return names
+
+
+@pytest.fixture
+def autotuned(monkeypatch):
+    """Data sets that are read during the test while tf.data's autotuning is on, on a machine of two cores."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 1})
+    found, read = [], tf.data.Dataset.__iter__
+
+    def recorded(dataset):
+        if dataset.options().autotune.enabled is not False:
+            found.append(dataset)
+        return read(dataset)
+
+    monkeypatch.setattr(tf.data.Dataset, "__iter__", recorded)
+    return found

@@ -284,14 +284,16 @@ def refusal(command, task, kind):
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("train", "train-segmentation")),
     ],
 )
-def test_every_command_takes_every_kind_of_model_or_says_what_to_give(command, task, kind, models, photograph, tmp_path, capsys, rewritten):
+def test_every_command_takes_every_kind_of_model_or_says_what_to_give(
+    command, task, kind, models, photograph, tmp_path, capsys, rewritten, autotuned
+):
     given = arguments_of(command, models[task, kind], task, tmp_path / "out", photograph)
     expected = refusal(command, task, kind)
     keras.backend.clear_session()
     if not expected:
         main(given)
         assert capsys.readouterr().out.strip()
-        assert not rewritten
+        assert not rewritten and not autotuned
         return
     with pytest.raises(SystemExit) as stopped:
         main(given)

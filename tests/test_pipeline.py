@@ -1,6 +1,7 @@
 import dataclasses
 import functools
 import io
+import os
 
 import numpy as np
 import pytest
@@ -235,3 +236,12 @@ def test_erasing_is_keras_alone():
 def test_unknown_crop():
     with pytest.raises(ValueError, match=r"--crop must be one of center, padded, random_sized\. Received: 'corner'"):
         Augmentation(crop="corner")
+
+
+@pytest.mark.parametrize("cores", [16, 17])
+def test_autotuning_is_off_where_it_has_nothing_to_tune(monkeypatch, cores):
+    """Up to 16 cores tf.data's default is a parallel call for each."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    split = fake(64, images=8).train
+    for batches in (passes(split, PLAIN, 1), pipeline.test_batches(split, classes=10, crop_size=16, batch_size=4)):
+        assert (batches.options().autotune.enabled is False) == (cores == 16)

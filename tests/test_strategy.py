@@ -1,4 +1,5 @@
 import pytest
+import tensorflow as tf
 
 from keras_widerresnet.training import strategy
 from keras_widerresnet.training.steps import check_divisible
@@ -29,6 +30,17 @@ def test_no_tpu_here(monkeypatch):
 def test_one_device_is_chief():
     one = strategy.make_strategy("one_device")
     assert one.num_replicas_in_sync == 1 and strategy.is_chief(one)
+
+
+@pytest.mark.parametrize("name", ["one_device", "mirrored"])
+def test_a_single_cpu_takes_batches_as_they_are(name):
+    batches = tf.data.Dataset.range(3)
+
+    def make(context):
+        assert (context.num_input_pipelines, context.input_pipeline_id, context.num_replicas_in_sync) == (1, 0, 1)
+        return batches
+
+    assert strategy.distributed(strategy.make_strategy(name), make) is batches
 
 
 def test_batches_must_divide():

@@ -12,6 +12,7 @@ from PIL import Image
 
 from keras_widerresnet.data.masks import ranges, stored_values
 from keras_widerresnet.data.mat import MAT_SUFFIX
+from keras_widerresnet.data.streams import without_autotune
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.label_maps import IGNORED, LabelMap, voc_palette
 from keras_widerresnet.progress import progress_bar
@@ -134,7 +135,7 @@ def _counts(files: Sequence[pathlib.Path], labels: LabelMap | None = None) -> tf
         return tf.math.bincount(tf.reshape(values, [-1]), minlength=VALUES, maxlength=VALUES, dtype=tf.int64)
 
     paths = tf.data.Dataset.from_tensor_slices([bytes(file) for file in files])
-    return paths.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return without_autotune(paths.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
 
 
 def _named(names: Sequence[str]) -> str:

@@ -1,10 +1,13 @@
-"""Common parts of the input pipelines of all tasks: prefetching, sharding among workers, and the `tf.data` service."""
+"""Common parts of the input pipelines of all tasks: prefetching, sharding among workers, the `tf.data` service, and no autotuning."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import tensorflow as tf
+
+_CALLS_UNTUNED = 16  # of a mapped function at a time, at most, where tf.data does not tune their number
 
 
 def streamed(batches: Callable[[int | tf.Tensor], tf.data.Dataset], seed: int, data_service: str) -> tf.data.Dataset:
@@ -27,7 +30,21 @@ def unsharded(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Prefetches batches and turns off TensorFlow's auto-sharding, because each worker already reads only its share."""
     options = tf.data.Options()
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return batches.with_options(options).prefetch(tf.data.AUTOTUNE)
+    return without_autotune(batches.with_options(options).prefetch(tf.data.AUTOTUNE))
+
+
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Turns off tf.data's autotuning on up to 16 cores, where its default of as many parallel calls as there are cores is right anyway.
+
+    Its thread waits for twice as long each time, up to a minute, and often misses that the iterator is to be deleted (TensorFlow 2.21):
+    deleting one then takes as long as it had been in use, once after every validation.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores > _CALLS_UNTUNED:
+        return dataset
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def test_steps(images: int, batch_size: int) -> int:

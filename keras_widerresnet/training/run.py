@@ -26,7 +26,7 @@ from keras_widerresnet.training import callbacks, faults
 from keras_widerresnet.training.config import NO_VALIDATION, RunConfig
 from keras_widerresnet.training.remat import give_back_freed_memory
 from keras_widerresnet.training.steps import Steps, check_divisible
-from keras_widerresnet.training.strategy import is_chief, make_strategy
+from keras_widerresnet.training.strategy import distributed, is_chief, make_strategy
 from keras_widerresnet.training.task import Task
 from keras_widerresnet.weights.keras_file import keep_class_names
 
@@ -135,10 +135,10 @@ def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: thread
             checkpoint,
         ]
     listed = keras.callbacks.CallbackList(listed, model=steps.network, epochs=config.epochs, steps=steps_per_epoch)
-    replicas, distributed = steps.strategy.num_replicas_in_sync, steps.strategy.distribute_datasets_from_function
-    train_iterator = iter(distributed(lambda context: task.train_batches(steps_done, **_part(context))))
+    strategy = steps.strategy
+    train_iterator = iter(distributed(strategy, lambda context: task.train_batches(steps_done, **_part(context))))
     # Made once: tracing its functions takes as long as scoring a few hundred small images.
-    validation_batches = distributed(lambda context: task.validation_batches(replicas, **_part(context)))
+    validation_batches = distributed(strategy, lambda context: task.validation_batches(strategy.num_replicas_in_sync, **_part(context)))
     listed.on_train_begin()
     with shown:
         for epoch in range(epochs_done, config.epochs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterable
 
 import keras
 import tensorflow as tf
@@ -40,6 +41,15 @@ def make_strategy(name: str = "mirrored", logical_devices: int = 0) -> tf.distri
         # Without NCCL, which would warn on CPU devices.
         return tf.distribute.MirroredStrategy(devices, cross_device_ops=tf.distribute.ReductionToOneDevice())
     return tf.distribute.MirroredStrategy([f"/gpu:{index}" for index in range(len(devices))] or ["/cpu:0"])
+
+
+def distributed(
+    strategy: tf.distribute.Strategy, make_batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
+) -> Iterable[tf.Tensor | tf.distribute.DistributedValues]:
+    """Returns the batches of every replica; a CPU that is the only replica takes them as they are, without copies and threads for it."""
+    devices = strategy.extended.worker_devices
+    is_one_cpu = strategy.num_replicas_in_sync == 1 and all("CPU" in device.upper() for device in devices)
+    return make_batches(tf.distribute.InputContext()) if is_one_cpu else strategy.distribute_datasets_from_function(make_batches)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
