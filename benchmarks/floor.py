@@ -38,7 +38,7 @@ def machine_rates(threads: int) -> Rates:
 
     Products use the faster of the backend and, on a CPU, NumPy. Copying uses NumPy on all threads, or the accelerator itself.
     """
-    has_gpu = bool(keras.distribution.list_devices("gpu"))
+    has_gpu = _has_gpu()
     generator = np.random.default_rng(0)
     arrays = [generator.normal(size=(MATRIX_SIDE, MATRIX_SIDE)).astype(np.float32) for _ in range(2)]
     seconds = {precision: _seconds(_product([keras.ops.cast(array, precision) for array in arrays])) for precision in PRECISIONS}
@@ -46,6 +46,14 @@ def machine_rates(threads: int) -> Rates:
         seconds["float32"] = min(seconds["float32"], _seconds(lambda: arrays[0] @ arrays[1]))
     copying = _accelerator_copying() if has_gpu else _cpu_copying(threads)
     return Rates({precision: MATRIX_SIDE**3 / value for precision, value in seconds.items()}, 2 * COPIED_BYTES / copying)
+
+
+def _has_gpu() -> bool:
+    if keras.backend.backend() == "torch":  # for which Keras lists no devices
+        import torch
+
+        return torch.cuda.is_available()
+    return bool(keras.distribution.list_devices("gpu"))
 
 
 def _product(tensors: list) -> Callable[[], object]:

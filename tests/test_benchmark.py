@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -108,6 +109,17 @@ def test_pytorch_has_the_segmentation_network(tmp_path, downsampling, classifier
     assert work.labels().shape == (2, 12, 12) and (work.labels() == IGNORED).any()
     assert abs(ours.outputs[1] - ours.outputs[0]) > 1e-3
     assert not theirs.error and theirs.differs_from(ours) < 1e-4
+
+
+def test_rates_are_measured_where_keras_lists_no_devices():
+    """On the PyTorch backend: every `--backend=torch` failed."""
+    pytest.importorskip("torch")
+    code = "from benchmarks import floor; floor.MATRIX_SIDE, floor.COPIED_BYTES = 64, 4096; print(floor.machine_rates(1))"
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(
+        run, cwd=pathlib.Path(SCRIPT).parents[1], env={**os.environ, "KERAS_BACKEND": "torch"}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Rates(multiply_adds={'float32': ")
 
 
 def test_pytorch_repeats_our_numbers():
