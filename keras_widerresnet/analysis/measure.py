@@ -18,7 +18,7 @@ from keras_widerresnet.analysis.snapshots import Snapshot
 from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.resize import normalise, test_view
 from keras_widerresnet.data.split import ImageData, IndexedSplit, ShardedSplit
-from keras_widerresnet.data.streams import without_autotune
+from keras_widerresnet.data.streams import elements
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.freezing import unfreeze
 from keras_widerresnet.loading import takes_pixels
@@ -121,7 +121,7 @@ def sampled_images(
         return view if as_pixels else normalise(view), label
 
     examples = split.shuffled(seed, batch_size=1).take(min(count, split.size))
-    images, labels = zip(*without_autotune(examples.map(seen)).as_numpy_iterator(), strict=True)
+    images, labels = zip(*elements(examples.map(seen)), strict=True)
     return np.stack(images), np.array(labels, np.int32)
 
 

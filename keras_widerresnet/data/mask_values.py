@@ -12,7 +12,7 @@ from PIL import Image
 
 from keras_widerresnet.data.masks import ranges, stored_values
 from keras_widerresnet.data.mat import MAT_SUFFIX
-from keras_widerresnet.data.streams import without_autotune
+from keras_widerresnet.data.streams import elements
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.label_maps import IGNORED, LabelMap, voc_palette
 from keras_widerresnet.progress import progress_bar
@@ -72,7 +72,7 @@ def check_test_masks(files: Sequence[pathlib.Path], labels: LabelMap, part: str)
 
 def which_values(files: Sequence[pathlib.Path], class_names: Sequence[str]) -> str:
     """Returns a hint for masks with values other than 0, 1, …: the values that they contain, and how to assign names to them."""
-    values = np.flatnonzero(sum(_counts(files).ignore_errors().as_numpy_iterator(), np.zeros(VALUES, np.int64)))
+    values = np.flatnonzero(sum(elements(_counts(files).ignore_errors()), np.zeros(VALUES, np.int64)))
     held = f"Together, the masks contain the values {ranges(values)}; names=VALUE=NAME+… assigns values to classes"
     example = "+".join(f"{value}={name}" for value, name in zip(values, class_names, strict=False))
     return f"{held}, e.g. names={example}" if 1 < len(values) == len(class_names) else held
@@ -103,7 +103,7 @@ def _occurring(files: Sequence[pathlib.Path], labels: LabelMap, part: str) -> tu
     """Returns which classes each mask contains, bool (masks, classes), and the total pixels of each value, int64 (256,)."""
     occurs, pixels = np.zeros((len(files), labels.classes), bool), np.zeros(VALUES, np.int64)
     problems = []
-    counted = progress_bar(_counts(files, labels).as_numpy_iterator(), desc=f"counting {part} masks", total=len(files), delay=2)
+    counted = progress_bar(elements(_counts(files, labels)), desc=f"counting {part} masks", total=len(files), delay=2)
     for index, (file, counts) in enumerate(zip(files, counted, strict=True)):
         occurs[index] = counts[list(labels.stored_ids)] > 0
         pixels += counts
@@ -135,7 +135,7 @@ def _counts(files: Sequence[pathlib.Path], labels: LabelMap | None = None) -> tf
         return tf.math.bincount(tf.reshape(values, [-1]), minlength=VALUES, maxlength=VALUES, dtype=tf.int64)
 
     paths = tf.data.Dataset.from_tensor_slices([bytes(file) for file in files])
-    return without_autotune(paths.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
+    return paths.map(counted, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
 
 def _named(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.pairs import SegmentationData
 from keras_widerresnet.data.resize import test_view
 from keras_widerresnet.data.split import ImageData, ShardedSplit
-from keras_widerresnet.data.streams import without_autotune
+from keras_widerresnet.data.streams import elements
 from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.progress import progress_bar
 from keras_widerresnet.texts import some
@@ -57,7 +57,7 @@ def usable_images(examples: tf.data.Dataset, size: int, *, max_pixels: int = MAX
         return tf.where(is_usable, index, -1)
 
     indices = examples.map(index_of_usable, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    return set(progress_bar(without_autotune(indices).as_numpy_iterator(), desc="verifying images", total=size, delay=2))
+    return set(progress_bar(elements(indices), desc="verifying images", total=size, delay=2))
 
 
 def unreadable_records(splits: Iterable[ShardedSplit], max_pixels: int) -> dict[str, str]:
@@ -74,7 +74,7 @@ def _unreadable_in(split: ShardedSplit, shard: int, max_pixels: int) -> Iterator
     first = sum(split.lengths[:shard])
     number = -1
     try:
-        for number, raw in without_autotune(examples).as_numpy_iterator():
+        for number, raw in elements(examples):
             if number not in usable:
                 yield split.name_of(first + int(number)), image_problem(raw, max_pixels=max_pixels)
     except UNREADABLE as error:  # records after a damaged one cannot be read

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_widerresnet.data.images import checked, decode_rgb
-from keras_widerresnet.data.streams import without_autotune
+from keras_widerresnet.data.streams import elements
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.tracing import without_autograph
 
@@ -131,7 +131,7 @@ class ShardedSplit:
     def labels(self) -> np.ndarray:
         """All labels, int32 (size,), in stored order; reads the whole split."""
         labels = self._stored().map(lambda record: self.parse(record)[1], num_parallel_calls=tf.data.AUTOTUNE)
-        return np.fromiter(without_autotune(labels).as_numpy_iterator(), np.int32, self.size)
+        return np.fromiter(elements(labels), np.int32, self.size)
 
     def image(self, index: int) -> tf.Tensor:
         """Returns one image, uint8 (H, W, 3), for figures; reads through the preceding records of its file."""

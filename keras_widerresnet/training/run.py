@@ -115,14 +115,14 @@ def train(config: Config, make_task: Callable[[Config], Task]) -> pathlib.Path:
 
 def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: threading.Event) -> None:
     """Runs the remaining epochs with their callbacks."""
-    config = task.config
+    config, strategy = task.config, steps.strategy
     checkpoint = callbacks.Checkpoint(run.path / runs.CHECKPOINTS_FOLDER, steps)
     checkpoint.restore()
     steps_done = int(steps.done.numpy())
     epochs_done = steps_done // steps_per_epoch
     listed = [callbacks.Throughput(config.batch_size)]
     shown: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-    if is_chief(steps.strategy):
+    if is_chief(strategy):
         progress = callbacks.Progress(config.epochs, steps_per_epoch, config.batch_size, steps_done, task.score, _validation_name(task))
         shown = contextlib.closing(progress)
         checkpoint.remove_leftovers()
@@ -135,7 +135,6 @@ def _fit(task: Task, run: Run, steps: Steps, steps_per_epoch: int, asked: thread
             checkpoint,
         ]
     listed = keras.callbacks.CallbackList(listed, model=steps.network, epochs=config.epochs, steps=steps_per_epoch)
-    strategy = steps.strategy
     train_iterator = iter(distributed(strategy, lambda context: task.train_batches(steps_done, **_part(context))))
     # Made once: tracing its functions takes as long as scoring a few hundred small images.
     validation_batches = distributed(strategy, lambda context: task.validation_batches(strategy.num_replicas_in_sync, **_part(context)))

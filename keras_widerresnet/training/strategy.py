@@ -47,8 +47,7 @@ def distributed(
     strategy: tf.distribute.Strategy, make_batches: Callable[[tf.distribute.InputContext], tf.data.Dataset]
 ) -> Iterable[tf.Tensor | tf.distribute.DistributedValues]:
     """Returns the batches of every replica; a CPU that is the only replica takes them as they are, without copies and threads for it."""
-    devices = strategy.extended.worker_devices
-    is_one_cpu = strategy.num_replicas_in_sync == 1 and all("CPU" in device.upper() for device in devices)
+    is_one_cpu = strategy.num_replicas_in_sync == 1 and "CPU" in strategy.extended.worker_devices[0].upper()
     return make_batches(tf.distribute.InputContext()) if is_one_cpu else strategy.distribute_datasets_from_function(make_batches)
 
 

@@ -13,7 +13,6 @@ import tensorflow as tf
 from keras_widerresnet.data.images import checked, image_problem
 from keras_widerresnet.data.sources.entries import IMAGE_ENDINGS, Entries, problem_of_file
 from keras_widerresnet.data.split import ImageData, IndexedSplit, ShardedSplit
-from keras_widerresnet.data.streams import without_autotune
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.texts import printable
 from keras_widerresnet.tracing import without_autograph
@@ -78,9 +77,8 @@ class Listing:
             return usable.ignore_errors().concatenate(tf.data.Dataset.from_tensors((False, label, *(fill or ())))).take(1)
 
         if fill is None:
-            return without_autotune(examples.map(plain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True))
-        prepared = examples.interleave(safe, cycle_length=PARALLEL, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        return without_autotune(prepared)
+            return examples.map(plain, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return examples.interleave(safe, cycle_length=PARALLEL, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
 
     def problem_of(self, index: int) -> str:
         """Returns why image `index` cannot be used, as a predicate to follow its name; "" if no reason is found."""

@@ -16,7 +16,7 @@ from keras_widerresnet.data.problems import UNREADABLE, cannot_be_read, unreadab
 from keras_widerresnet.data.sources.entries import is_junk, problem_of_file
 from keras_widerresnet.data.sources.parts import check_two_classes
 from keras_widerresnet.data.split import ImageData, ShardedSplit, record_names
-from keras_widerresnet.data.streams import without_autotune
+from keras_widerresnet.data.streams import elements
 from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.files import remove, replacing
 from keras_widerresnet.imagenet import imagenet_classes
@@ -122,8 +122,7 @@ def _write_shards(examples, size: int, folder: pathlib.Path, part: str, shards: 
     """Writes consecutive images to consecutive files whose lengths differ by at most one."""
     names = [f"{part}-{shard:05d}-of-{shards:05d}" for shard in range(shards)]
     bounds = [size * shard // shards for shard in range(shards + 1)]
-    prepared = without_autotune(examples.prefetch(tf.data.AUTOTUNE))
-    read = iter(progress_bar(prepared.as_numpy_iterator(), desc=f"writing {part}", total=size))
+    read = iter(progress_bar(elements(examples.prefetch(tf.data.AUTOTUNE)), desc=f"writing {part}", total=size))
     for name, first, end in zip(names, bounds, bounds[1:], strict=False):
         with tf.io.TFRecordWriter(str(folder / name)) as writer:
             for _ in range(first, end):
@@ -218,7 +217,7 @@ def _labels(file: pathlib.Path) -> np.ndarray:
         num_parallel_calls=tf.data.AUTOTUNE,
     )
     try:
-        return np.fromiter(without_autotune(parsed).as_numpy_iterator(), np.int64)
+        return np.fromiter(elements(parsed), np.int64)
     except UNREADABLE as error:
         raise InputError(f"{file} is not a TFRecord file with {IMAGE} and {LABEL}: {first_line(error)}") from None
 

@@ -22,6 +22,7 @@ from keras_widerresnet.data.names import CLASSIFICATION, FOLDER, parse_name
 from keras_widerresnet.data.problems import UNREADABLE
 from keras_widerresnet.data.resize import normalise
 from keras_widerresnet.data.sources.listing import Listing, images_below, test_images
+from keras_widerresnet.data.streams import without_autotune
 from keras_widerresnet.errors import InputError, first_line
 from keras_widerresnet.files import check_absent
 from keras_widerresnet.loading import class_names
@@ -242,7 +243,7 @@ def _batches(
     def batches() -> Iterator[tuple[tf.Tensor, ...]]:
         place = first
         try:
-            for batch in listing.prepared(place, views_of).batch(images).prefetch(2):
+            for batch in without_autotune(listing.prepared(place, views_of).batch(images).prefetch(2)):
                 yield batch
                 place += images
         except UNREADABLE:  # from here on, images may be damaged

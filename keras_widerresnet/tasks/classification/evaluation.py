@@ -16,7 +16,7 @@ from sklearn.metrics import confusion_matrix
 from keras_widerresnet.data.images import decode_rgb
 from keras_widerresnet.data.problems import UNREADABLE, cannot_be_read
 from keras_widerresnet.data.split import ImageData
-from keras_widerresnet.data.streams import without_autotune
+from keras_widerresnet.data.streams import elements
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import check_output, created
 from keras_widerresnet.imagenet import imagenet_classes
@@ -246,7 +246,7 @@ def _batches(data: ImageData, protocol: ClassificationProtocol, scale: int, imag
 
     examples = data.test.ordered().map(seen, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
     try:
-        yield from without_autotune(examples.batch(images).prefetch(1)).as_numpy_iterator()
+        yield from elements(examples.batch(images).prefetch(1))
     except UNREADABLE as error:
         raise cannot_be_read(data, error) from None
 

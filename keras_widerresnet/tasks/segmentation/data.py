@@ -21,7 +21,7 @@ from keras_widerresnet.data.sources.entries import Entries
 from keras_widerresnet.data.sources.layouts import LAYOUTS, Pair, with_sbd
 from keras_widerresnet.data.sources.parts import TEST, TRAIN, VALIDATION
 from keras_widerresnet.data.sources.shapes import shapes
-from keras_widerresnet.data.streams import without_autotune
+from keras_widerresnet.data.streams import elements
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.label_maps import IGNORED, LABEL_MAPS, LabelMap
 from keras_widerresnet.progress import progress_bar
@@ -137,7 +137,7 @@ def unusable(pairs: list[Pair], labels: LabelMap, max_pixels: int = MAX_PIXELS) 
         return tf.where(tf.size(image) + tf.size(mask) > 0, index, -1), orientation(raw_image)
 
     found = tf.data.Dataset.range(len(pairs)).map(index_of_usable, num_parallel_calls=tf.data.AUTOTUNE).ignore_errors()
-    turns = dict(progress_bar(without_autotune(found).as_numpy_iterator(), desc="verifying images and masks", total=len(pairs), delay=2))
+    turns = dict(progress_bar(elements(found), desc="verifying images and masks", total=len(pairs), delay=2))
     turned = [image for index, (image, _) in enumerate(pairs) if turns.get(index, UPRIGHT) != UPRIGHT]
     if turned:
         logger.warning(

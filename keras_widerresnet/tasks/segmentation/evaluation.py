@@ -17,7 +17,7 @@ from PIL import Image
 from keras_widerresnet import runs
 from keras_widerresnet.data.pairs import SegmentationData
 from keras_widerresnet.data.problems import UNREADABLE, cannot_be_read
-from keras_widerresnet.data.streams import without_autotune
+from keras_widerresnet.data.streams import elements
 from keras_widerresnet.errors import InputError
 from keras_widerresnet.files import check_output, created, replacing
 from keras_widerresnet.label_maps import IGNORED, LabelMap, voc_palette
@@ -249,10 +249,10 @@ def per_class_table(scored: ScoredSplit) -> str:
 def _examples(data: SegmentationData) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yields index, uint8 image (H, W, 3) and mask (H, W) of each test image."""
     decode = without_autograph(data.test.decode)
-    decoded = data.test.ordered().map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    decoded = data.test.ordered().map(decode, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(1)
     with progress_bar(desc="evaluating", total=data.test.size) as bar:
         try:
-            for index, (image, mask) in enumerate(without_autotune(decoded.prefetch(1)).as_numpy_iterator()):
+            for index, (image, mask) in enumerate(elements(decoded)):
                 yield index, image, mask
                 bar.update()
         except UNREADABLE as error:
