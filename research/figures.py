@@ -79,15 +79,15 @@ def budgets(cells: Sequence[Cell], path: pathlib.Path) -> None:
         interval = f" (whiskers: {CONFIDENCE:.0%} interval)" if len(cells[0].errors) > 1 else ""
         panels[0].set(ylabel="test error, %", title=f"Test error{of_row}{interval}")
         panels[1].set(ylabel="units", title=f"Effective depth{of_row}" + (" (lowest – highest)" if interval else ""))
-        panels[1].set_ylim(0, 1.1 * max(max(cell.depths) for cell in cells if cell.row == row))
         for axes in panels:
             axes.set_xscale("log", base=2)
             ticks = sorted({cell.budget for cell in cells})
             axes.set_xticks(ticks, map(str, ticks))
             axes.set_xlabel("epochs")
             axes.minorticks_off()
-            axes.margins(x=0.12)
+            axes.margins(0.12)
             axes.grid(alpha=0.3)
+        panels[1].set_ylim(bottom=0)
     handles = figure.axes[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=min(4, len(layers)), frameon=False)
     save_vector_figure(figure, path)
