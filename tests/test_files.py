@@ -158,6 +158,7 @@ class FewSteps:
         self.network = self.optimizer = tf.train.Checkpoint(value=tf.Variable(1.0))
         self.network.variables = []
         self.kept_metrics, self.done = tf.train.Checkpoint(), tf.Variable(0)
+        self.averaged_statistics, self.averaged_steps = [], tf.Variable(0)
 
     def recall_metrics(self):
         pass

@@ -144,21 +144,26 @@ def test_units_with_more_weights_than_values_are_not_computed_anew(images, kept)
     assert computed == 2 * sum(convs) - sum(convs[len(convs) - kept :])
 
 
-def test_averaged_weights_are_in_the_network_inside_only():
+def test_averaged_weights_and_statistics_are_in_the_network_inside_only():
+    """Averaged weights with the raw ones' running statistics cost a network of CIFAR-10 3.7 points of accuracy."""
     model = network()
     model.compile(keras.optimizers.SGD(0.1, use_ema=True, ema_momentum=0.5))
     model.optimizer.build(model.trainable_variables)
     strategy = make_strategy("one_device")
     steps = Steps(model, strategy, batch_size=8)
+    watched = [model.trainable_variables[0], *(variable for variable in model.variables if variable.name.startswith("moving"))]
     values = []
     iterator = iter(tf.data.Dataset.from_tensors(batch()).repeat())
     for _ in range(3):
         steps.train(iterator)
-        values.append(model.trainable_variables[0].numpy())
-    average = 0.5 * (0.5 * values[0] + 0.5 * values[1]) + 0.5 * values[2]
+        values.append([variable.numpy() for variable in watched])
     with steps.averaged_weights():
-        np.testing.assert_allclose(model.trainable_variables[0].numpy(), average, rtol=1e-5)
-    np.testing.assert_array_equal(model.trainable_variables[0].numpy(), values[2])
+        for variable, first, second, third in zip(watched, *values, strict=True):
+            average = 0.5 * (0.5 * first + 0.5 * second) + 0.5 * third
+            np.testing.assert_allclose(variable.numpy(), average, rtol=1e-5, atol=1e-7)
+            assert np.abs(variable.numpy() - third).max() > 1e-4
+    for variable, last in zip(watched, values[-1], strict=True):
+        np.testing.assert_array_equal(variable.numpy(), last)
     assert int(steps.done.numpy()) == 3
 
 

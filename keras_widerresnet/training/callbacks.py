@@ -76,7 +76,7 @@ class Progress(keras.callbacks.Callback):
 class Checkpoint(keras.callbacks.Callback):
     """The whole training state after every epoch, complete or absent; the last two are kept.
 
-    That is weights, momenta, averaged weights, random generators, number of steps, and the metrics of a half-done epoch.
+    That is weights, momenta, averaged weights and statistics, random generators, number of steps, and the metrics of a half-done epoch.
 
     Args:
         directory: where the checkpoints are.
@@ -89,7 +89,13 @@ class Checkpoint(keras.callbacks.Callback):
         # TensorFlow does not find the generators of the dropout layers by itself.
         generators = [variable.value for variable in steps.network.variables if variable.path.endswith("seed_generator_state")]
         state = tf.train.Checkpoint(
-            model=steps.network, optimizer=steps.optimizer, generators=generators, metrics=steps.kept_metrics, step=steps.done
+            model=steps.network,
+            optimizer=steps.optimizer,
+            generators=generators,
+            metrics=steps.kept_metrics,
+            step=steps.done,
+            averaged_statistics=[variable.value for variable in steps.averaged_statistics],
+            averaged_steps=steps.averaged_steps,
         )
         self.manager = tf.train.CheckpointManager(state, str(directory), max_to_keep=2)
 

@@ -56,11 +56,18 @@ class Steps:
         self.frozen = [variable for variable in network.non_trainable_variables if id(variable) in frozen]
         # What a step changes besides the trained weights: running statistics and random generators.
         self.state = [variable for variable in network.non_trainable_variables if id(variable) not in frozen]
+        self.statistics = [variable for variable in self.state if variable.dtype.startswith("float")]
         # Local to this process, not replicated.
         self.done = tf.Variable(0, dtype=tf.int64)
         self.first_bad = tf.Variable(-1, dtype=tf.int64)
+        self.averaged_steps = tf.Variable(0, dtype=tf.int64)
+        averaging = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        self.ema_momentum = averaging.ema_momentum if averaging.use_ema else None
         with strategy.scope():
             self.loss = keras.metrics.Mean(name="loss")
+            # Averaged weights need averaged running statistics: those of the raw weights do not fit them.
+            averaged = self.statistics if averaging.use_ema else []
+            self.averaged_statistics = [keras.Variable(variable.numpy(), dtype=variable.dtype, trainable=False) for variable in averaged]
         self.metrics = [self.loss, *metrics]
         self.kept_metrics = [tf.Variable(tf.zeros(variable.shape, variable.dtype)) for variable in self._metric_variables()]
 
@@ -72,6 +79,7 @@ class Steps:
         is_bad = tf.logical_and(self.first_bad < 0, tf.logical_not(tf.math.is_finite(loss)))
         self.first_bad.assign(tf.where(is_bad, self.done, self.first_bad))
         self.done.assign_add(1)
+        self.averaged_steps.assign_add(1)
         return loss
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -111,16 +119,19 @@ class Steps:
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """Swaps the optimizer's averaged weights, if any, into the network inside the context."""
-        if not getattr(self.optimizer, "inner_optimizer", self.optimizer).use_ema:
+        """Swaps the averaged weights and running statistics, if any, into the network inside the context."""
+        if self.ema_momentum is None:
             yield
             return
-        raw = [variable.numpy() for variable in self.network.trainable_variables]
+        swapped = [*self.network.trainable_variables, *self.statistics]
+        raw = [variable.numpy() for variable in swapped]
         self.optimizer.finalize_variable_values(self.network.trainable_variables)
+        for variable, average in zip(self.statistics, self.averaged_statistics, strict=True):
+            variable.assign(average.numpy())
         try:
             yield
         finally:
-            for variable, value in zip(self.network.trainable_variables, raw, strict=True):
+            for variable, value in zip(swapped, raw, strict=True):
                 variable.assign(value)
 
     def _train_replica(self, images, labels):
@@ -132,11 +143,22 @@ class Steps:
             else:
                 # A random generator's state, which is the same on every replica; only their images differ.
                 _assign_local(variable, value)
+        self._average_statistics(updated)
         self.optimizer.apply(gradients, self.network.trainable_variables)
         self.loss.update_state(losses)
         for metric in self.metrics[1:]:
             metric.update_state(labels, outputs)
         return tf.reduce_sum(losses) / self.batch_size
+
+    def _average_statistics(self, updated: Sequence[tf.Tensor]) -> None:
+        """Averages the running statistics as the optimizer averages the weights: the first step's values are the first average."""
+        if self.ema_momentum is None:
+            return
+        momentum = tf.where(self.averaged_steps > 0, self.ema_momentum, 0.0)
+        values = (value for variable, value in zip(self.state, updated, strict=True) if variable.dtype.startswith("float"))
+        for average, value in zip(self.averaged_statistics, values, strict=True):
+            factor = tf.cast(momentum, value.dtype)
+            average.assign(factor * average.value + (1 - factor) * value)
 
     def _accumulated(self, images, labels):
         trainable = [tf.convert_to_tensor(variable.value) for variable in self.network.trainable_variables]
