@@ -71,7 +71,11 @@ class RunConfig:
     nesterov: bool = option(True, help="use Nesterov momentum", group=OPTIMISATION)
     weight_decay: float = option(1e-4, help="weight decay of kernels and batch-norm scales", group=OPTIMISATION, least=0)
     ema: float = option(
-        0.0, help="momentum of the moving average of weights that is evaluated and saved; 0 for none", group=OPTIMISATION, least=0, most=1
+        0.0,
+        help="momentum of the moving average of weights and running statistics that is evaluated and saved; 0 for none",
+        group=OPTIMISATION,
+        least=0,
+        most=1,
     )
     steps_per_epoch: int = option(
         0, help="steps between validations and checkpoints; 0 for one pass over the training images", group=OPTIMISATION, least=0
