@@ -60,6 +60,7 @@ class Steps:
         # Local to this process, not replicated.
         self.done = tf.Variable(0, dtype=tf.int64)
         self.first_bad = tf.Variable(-1, dtype=tf.int64)
+        # Not `done`: checkpoints of versions that did not average statistics have none, so that their average begins anew.
         self.averaged_steps = tf.Variable(0, dtype=tf.int64)
         averaging = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         self.ema_momentum = averaging.ema_momentum if averaging.use_ema else None
@@ -143,22 +144,21 @@ class Steps:
             else:
                 # A random generator's state, which is the same on every replica; only their images differ.
                 _assign_local(variable, value)
-        self._average_statistics(updated)
+        self._average_statistics()
         self.optimizer.apply(gradients, self.network.trainable_variables)
         self.loss.update_state(losses)
         for metric in self.metrics[1:]:
             metric.update_state(labels, outputs)
         return tf.reduce_sum(losses) / self.batch_size
 
-    def _average_statistics(self, updated: Sequence[tf.Tensor]) -> None:
+    def _average_statistics(self) -> None:
         """Averages the running statistics as the optimizer averages the weights: the first step's values are the first average."""
         if self.ema_momentum is None:
             return
         momentum = tf.where(self.averaged_steps > 0, self.ema_momentum, 0.0)
-        values = (value for variable, value in zip(self.state, updated, strict=True) if variable.dtype.startswith("float"))
-        for average, value in zip(self.averaged_statistics, values, strict=True):
-            factor = tf.cast(momentum, value.dtype)
-            average.assign(factor * average.value + (1 - factor) * value)
+        for average, variable in zip(self.averaged_statistics, self.statistics, strict=True):
+            factor = tf.cast(momentum, variable.dtype)
+            average.assign(factor * average.value + (1 - factor) * variable.value)
 
     def _accumulated(self, images, labels):
         trainable = [tf.convert_to_tensor(variable.value) for variable in self.network.trainable_variables]
