@@ -289,7 +289,7 @@ def test_every_command_takes_every_kind_of_model_or_says_what_to_give(
 ):
     given = arguments_of(command, models[task, kind], task, tmp_path / "out", photograph)
     expected = refusal(command, task, kind)
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
     if not expected:
         main(given)
         assert capsys.readouterr().out.strip()

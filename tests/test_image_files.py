@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 
 from keras_widerresnet.cli import main
-from keras_widerresnet.data import images
+from keras_widerresnet.data import exif, images
 from keras_widerresnet.data.exif import orientation
 from keras_widerresnet.data.limits import MAX_PIXELS
 from keras_widerresnet.data.problems import unreadable_files
@@ -44,11 +44,11 @@ def blank(width, height, mode="1", kind="PNG"):
 
 
 def with_exif(tag, kind="JPEG", endian="<", pixels=PIXELS):
-    exif = Image.Exif()
-    exif.endian = endian
-    exif[0x010F] = "the maker"  # comes first
-    exif[0x0112] = tag
-    return encoded(Image.fromarray(pixels), kind, exif=exif)
+    tags = Image.Exif()
+    tags.endian = endian
+    tags[0x010F] = "the maker"  # comes first
+    tags[0x0112] = tag
+    return encoded(Image.fromarray(pixels), kind, exif=tags)
 
 
 def header_of_png(width, height):
@@ -160,6 +160,16 @@ def test_orientation_is_applied_as_pil_does(kind, endian):
         # At a window's edge chroma is interpolated from fewer neighbours.
         inner = np.abs(window - expected[8:32, 16 : expected.shape[1] - 8])[2:-2, 2:-2]
         assert inner.max() <= (0 if kind == "PNG" else 6)
+
+
+def test_pipelines_share_one_trace_of_exif():
+    """A trace takes a tenth of a second, and a run of training makes a dozen pipelines."""
+    traces = []
+    for _ in range(2):
+        dataset = tf.data.Dataset.from_tensors(with_exif(6)).map(images.decode_rgb)
+        assert dataset.get_single_element().shape == (36, 24, 3)
+        traces.append(exif._of_exif.experimental_get_tracing_count())
+    assert traces[0] == traces[1] > 0
 
 
 def test_damaged_exif_data_turn_nothing():

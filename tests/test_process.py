@@ -31,6 +31,26 @@ def test_restart_asks_for_huge_pages(monkeypatch):
     assert ran.stdout.split() == ["glibc.malloc.top_pad=65536:glibc.malloc.hugetlb=1", "True"]
 
 
+FIRST_IMPORT = """
+import gc
+from keras_widerresnet.cli import process
+
+with process.without_garbage_collection():
+    print(gc.isenabled())
+    import tensorflow
+frozen = gc.get_freeze_count()
+with process.without_garbage_collection():
+    print(gc.isenabled())
+print(gc.isenabled(), frozen > 100_000, gc.get_freeze_count() == frozen)
+"""
+
+
+def test_garbage_collection_is_left_out_of_the_first_import():
+    """What comes later, a caller's own objects in a process that goes on, is collected as ever."""
+    ran = subprocess.run([sys.executable, "-c", FIRST_IMPORT], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["False", "True", "True", "True", "True"]
+
+
 TWO_SIZES = """
 import sys
 from keras_widerresnet.cli import process

@@ -26,7 +26,8 @@ def check(config: ActivationMapsConfig) -> None:
 def run(config: ActivationMapsConfig) -> None:
     """Writes the maps and prints where they are."""
     process.hold_weights_frozen()
-    from keras_widerresnet.tasks.classification.activation_maps import write_activation_maps
+    with process.without_garbage_collection():
+        from keras_widerresnet.tasks.classification.activation_maps import write_activation_maps
 
     written = write_activation_maps(config)
     there = f", {written.skipped:,} were there already" if written.skipped else ""

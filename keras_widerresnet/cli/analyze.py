@@ -6,6 +6,7 @@ import pathlib
 
 from keras_widerresnet import models
 from keras_widerresnet.analysis.config import FILES, OPTIONAL, AnalysisConfig
+from keras_widerresnet.cli import process
 from keras_widerresnet.cli.checks import check_model
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
@@ -29,7 +30,8 @@ def check(config: AnalysisConfig) -> None:
 
 def run(config: AnalysisConfig) -> None:
     """Runs the analysis and prints the path of its report."""
-    from keras_widerresnet.analysis.analyze import analyze
+    with process.without_garbage_collection():
+        from keras_widerresnet.analysis.analyze import analyze
 
     print(f"Report: {analyze(config)}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 
+from keras_widerresnet.cli import process
 from keras_widerresnet.cli.checks import check_convertible
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.conversion_config import ConversionConfig
@@ -20,8 +21,9 @@ def check(config: ConversionConfig) -> None:
 
 def run(config: ConversionConfig) -> None:
     """Converts the weights and prints the number of values and the checksum."""
-    from keras_widerresnet.conversion import convert_named
-    from keras_widerresnet.weights.checksums import checksums
+    with process.without_garbage_collection():
+        from keras_widerresnet.conversion import convert_named
+        from keras_widerresnet.weights.checksums import checksums
 
     converted = convert_named(config)
     _, digest = checksums(converted.path)

@@ -25,7 +25,8 @@ def run(config: EvaluationConfig) -> None:
     process.hold_weights_frozen()
     from tabulate import tabulate
 
-    from keras_widerresnet.tasks.classification.evaluation import RESULT_HEADERS, evaluate
+    with process.without_garbage_collection():
+        from keras_widerresnet.tasks.classification.evaluation import RESULT_HEADERS, evaluate
 
     say_protocol(config)
     found = evaluate(config)

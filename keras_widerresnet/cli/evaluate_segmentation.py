@@ -25,7 +25,8 @@ def run(config: EvaluationConfig) -> None:
     process.hold_weights_frozen()
     from tabulate import tabulate
 
-    from keras_widerresnet.tasks.segmentation.evaluation import RESULT_HEADERS, evaluate_segmentation
+    with process.without_garbage_collection():
+        from keras_widerresnet.tasks.segmentation.evaluation import RESULT_HEADERS, evaluate_segmentation
 
     say_protocol(config)
     found = evaluate_segmentation(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keras_widerresnet.cli import process
 from keras_widerresnet.cli.checks import check_model, check_names_file, say_protocol
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
@@ -24,7 +25,8 @@ def run(config: ExportConfig) -> None:
     """Exports the network and prints how far each format differs from the Keras model."""
     from tabulate import tabulate
 
-    from keras_widerresnet.export.run import export
+    with process.without_garbage_collection():
+        from keras_widerresnet.export.run import export
 
     say_protocol(config)
     exported = export(config)

@@ -37,7 +37,8 @@ def run(config: PredictionConfig) -> None:
         return
     from tabulate import tabulate
 
-    from keras_widerresnet.tasks.classification.prediction import predict
+    with process.without_garbage_collection():
+        from keras_widerresnet.tasks.classification.prediction import predict
 
     if not config.server:
         say_protocol(config)
@@ -49,7 +50,8 @@ def run(config: PredictionConfig) -> None:
 
 
 def _predict_data(config: PredictionConfig) -> None:
-    from keras_widerresnet.tasks.classification.bulk import predict_data
+    with process.without_garbage_collection():
+        from keras_widerresnet.tasks.classification.bulk import predict_data
 
     say_protocol(config)
     found = predict_data(config)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import pathlib
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 
 TUNABLES = "GLIBC_TUNABLES"
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
@@ -96,6 +98,23 @@ def hold_weights_frozen() -> None:
     TensorFlow reads the setting at its first operation. A network whose weights are set after that would go on with the old ones.
     """
     os.environ.setdefault(FROZEN_WEIGHTS, "1")
+
+
+@contextlib.contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Leaves out garbage collection during the first import of TensorFlow, and looks for no garbage in what it imported afterwards.
+
+    It makes half a million objects, which all stay; looking through them again and again takes a tenth of a short command's time.
+    """
+    if "tensorflow" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 class PlainHandler(logging.Handler):

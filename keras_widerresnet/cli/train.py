@@ -24,8 +24,9 @@ def check(config: TrainingConfig) -> None:
 def run(config: TrainingConfig) -> None:
     """Trains a network and prints the path of its report."""
     process.restart_with_huge_pages()
-    from keras_widerresnet.tasks.classification.task import Classification
-    from keras_widerresnet.training.run import train
+    with process.without_garbage_collection():
+        from keras_widerresnet.tasks.classification.task import Classification
+        from keras_widerresnet.training.run import train
 
     logging.getLogger("keras_widerresnet").setLevel(logging.INFO)
     print(f"Report: {train(config, Classification)}")

@@ -25,8 +25,9 @@ def check(config: SegmentationConfig) -> None:
 def run(config: SegmentationConfig) -> None:
     """Trains a network and prints the path of its report."""
     process.restart_with_huge_pages()
-    from keras_widerresnet.tasks.segmentation.task import Segmentation
-    from keras_widerresnet.training.run import train
+    with process.without_garbage_collection():
+        from keras_widerresnet.tasks.segmentation.task import Segmentation
+        from keras_widerresnet.training.run import train
 
     logging.getLogger("keras_widerresnet").setLevel(logging.INFO)
     print(f"Report: {train(config, Segmentation)}")

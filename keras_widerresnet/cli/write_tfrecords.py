@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from keras_widerresnet.cli import process
 from keras_widerresnet.cli.command import Command
 from keras_widerresnet.data.limits import MAX_PIXELS, ImageOptions
 from keras_widerresnet.data.names import CLASSIFICATION, parse_name
@@ -36,8 +37,9 @@ def check(config: ShardsConfig) -> None:
 
 def run(config: ShardsConfig) -> None:
     """Writes the shards and prints their folder."""
-    from keras_widerresnet.data.sources.tfrecord import write_tfrecords
-    from keras_widerresnet.tasks.classification.data import load_data
+    with process.without_garbage_collection():
+        from keras_widerresnet.data.sources.tfrecord import write_tfrecords
+        from keras_widerresnet.tasks.classification.data import load_data
 
     data = load_data(
         config.data,

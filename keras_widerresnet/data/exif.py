@@ -45,6 +45,8 @@ def stored_window(window: tf.Tensor, size: tf.Tensor, turn: tf.Tensor) -> tf.Ten
     return tf.concat([turned_size(corner, turn), turned_size(extent, turn)], axis=0)
 
 
+# Traced once in a process, not in every pipeline that decodes images, and in some of them twice.
+@tf.function(input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
 def _of_exif(data: tf.Tensor) -> tf.Tensor:
     """Returns the orientation in EXIF data: a TIFF header, which contains the offset of the first directory."""
     begins = tf.strings.substr(data, 0, 4)
